@@ -1,0 +1,40 @@
+// Package identity says who a caller is.
+//
+// An [Identity] is an issuer, a subject and claims. Only issuer and subject
+// together name a person: e-mail addresses and user names are reused, renamed
+// and chosen by their owners, so nothing may be looked up by them.
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+)
+
+// Identity is a person as an OpenID Provider (or another source) names them.
+type Identity struct {
+	// Issuer exactly as in the token, trailing slash included.
+	Issuer string
+	// Subject is unique and never reassigned within Issuer (OpenID Connect Core 1.0 section 2).
+	Subject string
+	// Claims as decoded from JSON. Their values are the provider's and often
+	// the user's own words: never trusted, never executed, never a key.
+	Claims map[string]any
+}
+
+// Key is a fixed-length name for (Issuer, Subject): 43 characters of unpadded
+// base64url. Both fields are length-prefixed before hashing, so no two
+// pairs share a key (compare CVE-2023-35941).
+func (i Identity) Key() string {
+	h := sha256.New()
+	for _, field := range []string{"whisp-bff identity v1", i.Issuer, i.Subject} {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(field)))
+		h.Write(size[:])
+		h.Write([]byte(field))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// Zero reports whether nobody is named.
+func (i Identity) Zero() bool { return i.Issuer == "" && i.Subject == "" }

@@ -1,0 +1,10 @@
+// Package setting has the value types a configuration is made of — [Duration],
+// [Size], [URL], [Secret] — and the errors a Validate method collects.
+//
+// It is a leaf: every package that owns a Config uses it, and it knows nothing
+// of YAML files. Reading them, and turning an [Error] into "file:line:col" with
+// the offending line, is internal/config's work.
+//
+// The value types decode from text through UnmarshalText. A number without a
+// unit is refused on purpose: "timeout: 5" has cost people nights.
+package setting

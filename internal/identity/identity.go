@@ -9,6 +9,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
 
 // Identity is a person as an OpenID Provider (or another source) names them.
@@ -38,3 +41,15 @@ func (i Identity) Key() string {
 
 // Zero reports whether nobody is named.
 func (i Identity) Zero() bool { return i.Issuer == "" && i.Subject == "" }
+
+// ProviderTokens is what an OpenID Provider gave for one login.
+type ProviderTokens struct {
+	// IDToken is kept as id_token_hint for RP-initiated logout.
+	IDToken secret.Text
+	// RefreshToken is empty if the provider gave none.
+	RefreshToken secret.Text
+	// AccessExpires is when the access token ends; zero if the provider did not say.
+	AccessExpires time.Time
+	// SessionID is the sid claim (OpenID Connect Front-Channel Logout 1.0 section 3), if any.
+	SessionID string
+}

@@ -1,0 +1,241 @@
+// Package session keeps browsers' sign-ins on the server.
+//
+// A browser holds one cookie with 256 random bits. The store holds the session
+// under the SHA-256 of those bits, so that a dump of the store gives nobody a
+// cookie that works. Every login makes a new id and ends the session whose
+// cookie came along, which rules out session fixation.
+//
+// A session ends when nobody used it for Config.Idle, at the latest
+// Config.Absolute after its login, at logout, and when the OpenID Provider
+// refuses to refresh it. Idle time lives in the store's expiry and not in the
+// record, so that using a session never rewrites it and can never undo what
+// another request changed.
+//
+// Two kinds of "no": [ErrNone] means that there is no such session; a problem
+// with code store_unavailable means that nobody knows, and must never be taken
+// for the first.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+	"github.com/whisp-bff/whisp-bff/internal/store"
+)
+
+// ErrNone: no session, or one that has ended.
+var ErrNone = errors.New("session: none")
+
+// Session is one browser's sign-in. Values are shared between requests: read
+// only.
+type Session struct {
+	// Key names the session inside this process and its store: the base64url
+	// SHA-256 of the cookie's id. It is no credential, but stays out of answers.
+	Key      string
+	Identity identity.Identity
+	Tokens   identity.ProviderTokens
+	// Created is the time of the login.
+	Created time.Time
+	// Expires is the absolute end.
+	Expires time.Time
+}
+
+// Store is what sessions need of a store.
+type Store interface {
+	store.Backend
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	Replace(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
+	Delete(ctx context.Context, key string) error
+}
+
+// Provider refreshes what the OpenID Provider gave. It returns an error that
+// wraps [ErrNone] only when the provider says that the sign-in has ended
+// (RFC 6749 section 5.2, invalid_grant).
+type Provider interface {
+	Refresh(ctx context.Context, tokens identity.ProviderTokens, subject string) (identity.ProviderTokens, error)
+}
+
+// Deps are the parts sessions work with.
+type Deps struct {
+	Store  Store
+	Clock  func() time.Time
+	Logger *slog.Logger
+	// Provider may be nil: then sessions are never refreshed.
+	Provider  Provider
+	PublicURL setting.URL
+	// Rand is the source of ids; nil means crypto/rand.
+	Rand io.Reader
+}
+
+// Sessions starts, finds and ends sessions. All methods may be called
+// concurrently.
+type Sessions struct {
+	cfg      Config
+	deps     Deps
+	cookie   cookieShape
+	typed    *store.Typed[Session]
+	slide    time.Duration
+	refresh  singleflight.Group
+	failures backoff
+}
+
+// decodedLimit bounds the decoded sessions remembered: about 2 KiB each.
+const decodedLimit = 10_000
+
+// New returns sessions kept in deps.Store.
+func New(cfg Config, deps Deps) *Sessions {
+	if deps.Rand == nil {
+		deps.Rand = rand.Reader
+	}
+	return &Sessions{
+		cfg:    cfg,
+		deps:   deps,
+		cookie: newCookieShape(deps.PublicURL),
+		typed:  store.NewTyped(deps.Store, decodedLimit, decode),
+		slide:  min(time.Minute, cfg.Idle.D()/20),
+	}
+}
+
+// Start begins a session and returns the cookie for it. previous is the value
+// of the session cookie that came with the login, if any: that session ends.
+func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens, previous secret.Text) (*Session, secret.Text, error) {
+	if err := s.End(ctx, KeyOf(previous)); err != nil {
+		return nil, secret.Text{}, err
+	}
+	var raw [32]byte
+	if _, err := io.ReadFull(s.deps.Rand, raw[:]); err != nil {
+		return nil, secret.Text{}, fmt.Errorf("read randomness for a session id: %w", err)
+	}
+	value := secret.New(base64.RawURLEncoding.EncodeToString(raw[:]))
+	now := s.deps.Clock()
+	started := &Session{
+		Key:      KeyOf(value),
+		Identity: id,
+		Tokens:   tokens,
+		Created:  now,
+		Expires:  now.Add(s.cfg.Absolute.D()),
+	}
+	encoded, err := encode(started)
+	if err != nil {
+		return nil, secret.Text{}, err
+	}
+	if err := s.deps.Store.Set(ctx, storeKey(started.Key), encoded, s.ttl(started)); err != nil {
+		return nil, secret.Text{}, unavailable(err)
+	}
+	return started, value, nil
+}
+
+// Find returns the session of a cookie value. It counts as a use unless peek is
+// set. Errors: [ErrNone], or a problem store_unavailable.
+//
+// If the provider's access token has run out and a refresh token is there, Find
+// refreshes it first: a person disabled at the provider loses the session
+// then. Trouble on the way to the provider never ends a session.
+func (s *Sessions) Find(ctx context.Context, value secret.Text, peek bool) (*Session, error) {
+	key := KeyOf(value)
+	if key == "" {
+		return nil, ErrNone
+	}
+	found, err := s.byKey(ctx, key, peek)
+	if err != nil {
+		return nil, err
+	}
+	if s.refreshDue(found) {
+		return s.refreshed(ctx, found)
+	}
+	return found, nil
+}
+
+// Touch counts as a use of the session with that key and returns when it will
+// end if it is not used again: what a long-lived connection calls.
+func (s *Sessions) Touch(ctx context.Context, key string) (time.Time, error) {
+	found, err := s.byKey(ctx, key, false)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if s.refreshDue(found) {
+		if found, err = s.refreshed(ctx, found); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return s.UnusedUntil(found), nil
+}
+
+// Alive reports whether the session with that key still exists; an error means
+// that nobody knows.
+func (s *Sessions) Alive(ctx context.Context, key string) (bool, error) {
+	_, err := s.byKey(ctx, key, true)
+	if errors.Is(err, ErrNone) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// End deletes the session. Ending one that does not exist is no error.
+func (s *Sessions) End(ctx context.Context, key string) error {
+	if key == "" {
+		return nil
+	}
+	if err := s.deps.Store.Delete(ctx, storeKey(key)); err != nil {
+		return unavailable(err)
+	}
+	s.typed.Forget(storeKey(key))
+	return nil
+}
+
+// UnusedUntil is when a session used just now ends if it is not used again.
+func (s *Sessions) UnusedUntil(of *Session) time.Time {
+	return s.deps.Clock().Add(s.ttl(of))
+}
+
+// KeyOf returns the key for a cookie value, or "" for one that cannot be an id
+// of ours (so that a junk cookie costs no store access).
+func KeyOf(value secret.Text) string {
+	if len(value.Reveal()) != cookieValueLength {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(value.Reveal()))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (s *Sessions) byKey(ctx context.Context, key string, peek bool) (found *Session, err error) {
+	now := s.deps.Clock()
+	if peek {
+		found, err = s.typed.Get(ctx, storeKey(key))
+	} else {
+		found, err = s.typed.GetSliding(ctx, storeKey(key), now, s.slide, s.ttl)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, ErrNone
+	case err != nil:
+		return nil, unavailable(err)
+	case !now.Before(found.Expires):
+		return nil, ErrNone
+	}
+	return found, nil
+}
+
+// ttl is how long an unused session may still live.
+func (s *Sessions) ttl(of *Session) time.Duration {
+	return max(time.Nanosecond, min(s.cfg.Idle.D(), of.Expires.Sub(s.deps.Clock())))
+}
+
+func storeKey(key string) string { return "session:" + key }
+
+func unavailable(err error) error {
+	return problem.StoreUnavailable().Because(err).After(time.Second)
+}

@@ -1,0 +1,156 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// Endpoint is Whisp as a network peer. It is safe for concurrent use and lives
+// as long as the process; [Endpoint.Close] ends idle connections.
+//
+// REST and realtime have pools of their own: a SockJS poll may wait 25 s for
+// its first byte and a stream holds its connection for hours, so they must
+// neither meet REST's response timeout nor use up its connections.
+//
+// No proxy is taken from the environment, cookies are not kept, answers are not
+// decompressed, and redirects are not followed.
+type Endpoint struct {
+	base     url.URL // path without trailing slash
+	rest     *http.Transport
+	realtime *http.Transport
+	dialer   *net.Dialer
+	tls      *tls.Config
+	timeouts WhispTimeouts
+	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
+}
+
+// NewEndpoint reads cfg.CAFile, if one is named, and connects to nothing yet.
+// cfg must have passed Validate.
+func NewEndpoint(cfg WhispConfig) (*Endpoint, error) {
+	tlsConfig, err := trust(cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("whisp.ca_file: %w", err)
+	}
+	e := &Endpoint{
+		base:     cfg.URL.URL,
+		dialer:   &net.Dialer{Timeout: cfg.Timeouts.Dial.D(), KeepAlive: 15 * time.Second},
+		tls:      tlsConfig,
+		timeouts: cfg.Timeouts,
+		breaker:  newBreaker(cfg.Breaker),
+	}
+	e.base.Path = strings.TrimRight(e.base.Path, "/")
+	e.base.RawPath = ""
+	e.rest = e.transport()
+	e.rest.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
+	e.rest.MaxConnsPerHost = cfg.MaxConnections
+	e.realtime = e.transport()
+	return e, nil
+}
+
+func (e *Endpoint) transport() *http.Transport {
+	return &http.Transport{
+		DialContext:         e.dialer.DialContext,
+		TLSClientConfig:     e.tls.Clone(),
+		TLSHandshakeTimeout: e.timeouts.TLSHandshake.D(),
+		ForceAttemptHTTP2:   true, // a DialContext of our own would switch it off
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		// Everything goes to one host; the default of two idle connections
+		// would mean a handshake for every third concurrent call.
+		MaxIdleConnsPerHost: 128,
+		// Below the 60 s after which common load balancers close silently.
+		IdleConnTimeout:        50 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+	}
+}
+
+// URL returns the address of a path below the base URL; path is one that
+// [CanonicalPath] accepts, rawQuery is taken as it is.
+func (e *Endpoint) URL(path, rawQuery string) *url.URL {
+	u := e.base
+	u.Path += path
+	u.RawQuery = rawQuery
+	return &u
+}
+
+// Transport is the pool for REST: HTTP/2 where Whisp offers it, with all phase
+// timeouts and max_connections.
+func (e *Endpoint) Transport() *http.Transport { return e.rest }
+
+// RealtimeTransport is the pool for SockJS over HTTP: neither a limit on
+// connections nor one on the wait for the answer. Its user bounds both.
+func (e *Endpoint) RealtimeTransport() *http.Transport { return e.realtime }
+
+// DialHTTP1 opens a connection of its own for an HTTP/1.1 exchange that is going
+// to be upgraded: TCP or, for https, TLS with ALPN http/1.1. The caller owns
+// the connection. The dial and TLS timeouts apply; no deadline is left set.
+//
+// It does not ask the circuit breaker: a refused first handshake leaves the
+// vendor's SDK hanging for ever, so a socket is never refused on suspicion.
+func (e *Endpoint) DialHTTP1(ctx context.Context) (net.Conn, error) {
+	conn, err := e.dialer.DialContext(ctx, "tcp", address(&e.base))
+	if err != nil {
+		return nil, fmt.Errorf("connect to whisp: %w", err)
+	}
+	if e.base.Scheme != "https" {
+		return conn, nil
+	}
+	config := e.tls.Clone()
+	config.ServerName = e.base.Hostname()
+	config.NextProtos = []string{"http/1.1"}
+	ctx, cancel := context.WithTimeout(ctx, e.timeouts.TLSHandshake.D())
+	defer cancel()
+	encrypted := tls.Client(conn, config)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS with whisp: %w", err)
+	}
+	return encrypted, nil
+}
+
+// Close ends idle connections. Calls in flight finish; using the Endpoint
+// afterwards opens new ones.
+func (e *Endpoint) Close() {
+	e.rest.CloseIdleConnections()
+	e.realtime.CloseIdleConnections()
+}
+
+// address is host:port to dial.
+func address(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// trust returns a TLS client configuration that trusts the file's authorities,
+// or the system's if no file is named.
+func trust(caFile string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, err
+	}
+	config.RootCAs = x509.NewCertPool()
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate found in %s", caFile)
+	}
+	return config, nil
+}

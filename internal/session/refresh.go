@@ -26,22 +26,10 @@ func (s *Sessions) refreshDue(of *Session) bool {
 }
 
 // refreshed renews the provider's tokens: one call however many requests wait.
-// The call is not tied to the request that happened to start it.
 func (s *Sessions) refreshed(ctx context.Context, of *Session) (*Session, error) {
-	done := s.refresh.DoChan(of.Key, func() (any, error) {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshPatience)
-		defer cancel()
-		return s.refreshOnce(detached, of.Key)
+	return s.refreshes.Do(ctx, of.Key, refreshPatience, func(ctx context.Context) (*Session, error) {
+		return s.refreshOnce(ctx, of.Key)
 	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case result := <-done:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*Session), nil
-	}
 }
 
 // refreshOnce reads the session again, because somebody may just have renewed

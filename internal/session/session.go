@@ -27,8 +27,7 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
+	"github.com/whisp-bff/whisp-bff/internal/flight"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
@@ -83,13 +82,13 @@ type Deps struct {
 // Sessions starts, finds and ends sessions. All methods may be called
 // concurrently.
 type Sessions struct {
-	cfg      Config
-	deps     Deps
-	cookie   cookieShape
-	typed    *store.Typed[Session]
-	slide    time.Duration
-	refresh  singleflight.Group
-	failures backoff
+	cfg       Config
+	deps      Deps
+	cookie    cookieShape
+	typed     *store.Typed[Session]
+	slide     time.Duration
+	refreshes flight.Group[*Session]
+	failures  backoff
 }
 
 // decodedLimit bounds the decoded sessions remembered: about 2 KiB each.

@@ -1,9 +1,17 @@
 package upstream
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
 
@@ -11,6 +19,10 @@ import (
 // token or the JWT were refused. At sign-in a revoked API key can look just the
 // same: [Whisp.ProbeKey] tells the two apart.
 var ErrUnauthorized = errors.New("whisp refuses the credentials")
+
+// ErrKeyChanged is returned by [Whisp.ProbeKey] when the key that was in use is
+// refused and another has taken its place: repeat the call that failed.
+var ErrKeyChanged = errors.New("another API key is in use now")
 
 // InvalidError means that Whisp answered 400: a field is malformed, or the user
 // name or e-mail address is taken.
@@ -22,20 +34,174 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return "whisp refuses the request as invalid" }
 
-// Registration is a new account. FirstName and SurName may be empty.
-type Registration struct {
-	Username, Email, FirstName, SurName string
-	Password                            secret.Text
+// Whisp is the client that holds the API keys. It is safe for concurrent use.
+//
+// Every method ends within timeouts.total, repetitions included. Errors are
+// [ErrUnauthorized], [*InvalidError], context.Canceled (the caller's own), or
+// wrap a problem of internal/problem, with RetryAfter where Whisp gave one or
+// the circuit breaker is open.
+//
+// It repeats a failed attempt (no answer, 429, 5xx) at most cfg.Retries times
+// with full jitter, where that is safe, and honours Retry-After up to
+// max_retry_wait. It never follows redirects and never keeps cookies.
+type Whisp struct {
+	exchanger
+	keys    keys
+	logger  *slog.Logger
+	random  io.Reader
+	total   time.Duration
+	maxWait time.Duration
+	retries int
 }
 
-// SignedIn is what a sign-in gives.
-type SignedIn struct {
-	UserID, Username, Email string
-	JWT, RefreshToken       secret.Text
-	// Expires is the JWT's exp, read without verification and not compared
-	// with any clock.
-	Expires time.Time
+// WhispDeps are what [NewWhisp] and [NewWhispProxy] need besides configuration.
+type WhispDeps struct {
+	Endpoint *Endpoint
+	Logger   *slog.Logger
+	Clock    func() time.Time
+	// Rand is read for jitter; it must be safe for concurrent use, as
+	// crypto/rand.Reader is.
+	Rand    io.Reader
+	Metrics *Metrics
 }
 
-// User is whom a JWT belongs to.
-type User struct{ ID, Username, Email string }
+// NewWhisp returns the client. cfg must have passed Validate, its secrets must
+// be resolved: an empty API key is an error.
+func NewWhisp(cfg WhispConfig, deps WhispDeps) (*Whisp, error) {
+	w := &Whisp{
+		exchanger: newExchanger(cfg, deps),
+		logger:    deps.Logger,
+		random:    deps.Rand,
+		total:     cfg.Timeouts.Total.D(),
+		maxWait:   cfg.MaxRetryWait.D(),
+		retries:   cfg.Retries,
+	}
+	if len(cfg.APIKeys) == 0 {
+		return nil, errors.New("whisp.api_keys is empty")
+	}
+	for i, key := range cfg.APIKeys {
+		text := key.Text()
+		if text.Empty() || !validKey(text.Reveal()) {
+			return nil, fmt.Errorf("whisp.api_keys[%d] holds no usable key", i)
+		}
+		w.keys.list = append(w.keys.list, text)
+	}
+	return w, nil
+}
+
+// ours is a call of our own.
+type ours struct {
+	operation    string
+	method, path string
+	bearer       secret.Text
+	keyed        bool // carries an API key
+	body         any  // encoded as JSON; nil: none
+	repeat       func(failure) bool
+	headerOnly   bool
+}
+
+// do performs a call with repetitions. The answer's status is one that the
+// operation must interpret: neither 429 nor 5xx nor, for keyed calls, refused.
+func (w *Whisp) do(ctx context.Context, o ours) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.total)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		a, f := w.withKey(ctx, o)
+		if f == nil {
+			return a, nil
+		}
+		if f.cancelled != nil {
+			return a, fmt.Errorf("%s: %w", o.operation, f.cancelled)
+		}
+		failed := fmt.Errorf("%s: %w", o.operation, f.err)
+		wait, ok := w.wait(*f, attempt)
+		if !ok || !o.repeat(*f) || !pause(ctx, wait, w.clock()) {
+			return a, failed
+		}
+	}
+}
+
+// wait returns how long to wait before the next attempt, or false if there is
+// to be none: enough were made, the breaker is open, the answer was bad rather
+// than missing, or Whisp asks for more patience than we have.
+func (w *Whisp) wait(f failure, attempt int) (time.Duration, bool) {
+	if attempt >= w.retries || f.broken || !f.transient() || f.err.RetryAfter > w.maxWait {
+		return 0, false
+	}
+	return f.err.RetryAfter + backoff(w.random, attempt, w.maxWait), true
+}
+
+// withKey is one attempt; a keyed call goes on through the keys while Whisp
+// refuses them, each tried once.
+func (w *Whisp) withKey(ctx context.Context, o ours) (answer, *failure) {
+	if !o.keyed {
+		return w.ask(ctx, w.call(o, secret.Text{}))
+	}
+	for range w.keys.list {
+		i, key := w.keys.current()
+		a, f := w.ask(ctx, w.call(o, key))
+		switch {
+		case f != nil:
+			return a, f
+		case o.keyRefused(a.status):
+			w.refuseKey(i)
+		case a.status == http.StatusUnauthorized && w.movedFrom(i):
+			// Meanwhile another call found this key refused, so the 401 may
+			// have been about the key.
+		default:
+			return a, nil
+		}
+	}
+	return answer{}, &failure{err: problem.WhispKeyRefused(), connected: true}
+}
+
+func (w *Whisp) call(o ours, key secret.Text) call {
+	build := func(ctx context.Context) (*http.Request, error) { return w.request(ctx, o, key) }
+	return call{via: "client", operation: o.operation, build: build, headerOnly: o.headerOnly}
+}
+
+func (w *Whisp) request(ctx context.Context, o ours, key secret.Text) (*http.Request, error) {
+	var body io.Reader
+	if o.body != nil {
+		encoded, err := json.Marshal(o.body)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", o.operation, err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(ctx, o.method, w.endpoint.URL(o.path, "").String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("build %s: %w", o.operation, err)
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "whisp-bff")
+	if o.body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if !o.bearer.Empty() {
+		request.Header.Set("Authorization", "Bearer "+o.bearer.Reveal())
+	}
+	if o.keyed {
+		request.Header.Set("X-Api-Key", key.Reveal())
+	}
+	return request, nil
+}
+
+// keyRefused reports whether a status is about the API key. At sign-in a 401 is
+// not (it is the password, as far as one can tell); registerUser has no
+// credentials but the key.
+func (o ours) keyRefused(status int) bool {
+	return status == http.StatusForbidden ||
+		status == http.StatusUnauthorized && o.operation != operationSignIn
+}
+
+func (w *Whisp) refuseKey(i int64) {
+	w.keys.refuse(i)
+	w.metrics.keys.Inc()
+	w.logger.Error("whisp refuses an API key", slog.Int64("whisp.api_keys", i))
+}
+
+func (w *Whisp) movedFrom(i int64) bool {
+	now, _ := w.keys.current()
+	return now != i
+}

@@ -31,6 +31,7 @@ type WhispTimeouts struct {
 	TLSHandshake   setting.Duration `yaml:"tls_handshake" doc:"Longest TLS handshake with Whisp; 10ms to 1m."`
 	ResponseHeader setting.Duration `yaml:"response_header" doc:"Longest wait for the first byte of an answer of Whisp; 10ms to 5m."`
 	Total          setting.Duration `yaml:"total" doc:"Longest time for one call of ours to Whisp, its repetitions included; 10ms to 5m."`
+	Proxied        setting.Duration `yaml:"proxied" doc:"Longest time for one REST call of a browser, its slow connection included; 1s to 1h."`
 }
 
 // BreakerConfig tunes the circuit breaker before Whisp.
@@ -53,6 +54,7 @@ func DefaultWhispConfig() WhispConfig {
 			TLSHandshake:   setting.Duration(5 * time.Second),
 			ResponseHeader: setting.Duration(10 * time.Second),
 			Total:          setting.Duration(15 * time.Second),
+			Proxied:        setting.Duration(2 * time.Minute),
 		},
 		Retries:         2,
 		MaxRetryWait:    setting.Duration(2 * time.Second),
@@ -80,6 +82,7 @@ func (c WhispConfig) Validate() error {
 	bounds(&p, "timeouts.tls_handshake", c.Timeouts.TLSHandshake, 10*time.Millisecond, time.Minute)
 	bounds(&p, "timeouts.response_header", c.Timeouts.ResponseHeader, 10*time.Millisecond, 5*time.Minute)
 	bounds(&p, "timeouts.total", c.Timeouts.Total, 10*time.Millisecond, 5*time.Minute)
+	bounds(&p, "timeouts.proxied", c.Timeouts.Proxied, time.Second, time.Hour)
 	bounds(&p, "max_retry_wait", c.MaxRetryWait, 0, 30*time.Second)
 	bounds(&p, "breaker.open_for", c.Breaker.OpenFor, 100*time.Millisecond, 5*time.Minute)
 	bounds(&p, "refresh_patience", c.RefreshPatience, 0, time.Minute)

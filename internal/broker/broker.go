@@ -1,0 +1,308 @@
+// Package broker turns identities into Whisp accounts and sessions into grants.
+//
+// An identity — issuer and subject — owns one Whisp account. Its user name comes
+// from claims, its password is derived from a master secret ([Credentials]),
+// and a link remembers which account it is. A session holds one grant: the JWT
+// and refresh token of its own sign-in at Whisp.
+//
+// # Getting a grant
+//
+//	live grant?  ── yes ─────────────────────────────► answer (no call)
+//	     │ no
+//	grant with refresh token? ── refresh 200 ────────► save, answer
+//	     │ no, or 401
+//	link? ── sign in 200 ────────────────────────────► save, answer
+//	     │ no, or 401 while the API key is good
+//	establish the account (accounts.go) ─────────────► save link and grant, answer
+//
+// However many requests ask at once, each step is one call: grants are shared
+// per session, establishing is shared per identity.
+//
+// # What it refuses to do
+//
+// It never looks an account up by name or e-mail, never links to an account
+// that its own derived credential does not open, and never takes credentials
+// from a browser. It keeps no password anywhere.
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/whisp-bff/whisp-bff/internal/flight"
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
+	"github.com/whisp-bff/whisp-bff/internal/store"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
+)
+
+const (
+	// renewAhead: a JWT with less life left is not handed out any more. The
+	// vendor's SDK takes the JWT before it fetches its ticket, so one about to
+	// expire would fail its first socket.
+	renewAhead = 60 * time.Second
+	// lastResort: a JWT with this much life is handed out when Whisp cannot be
+	// asked for a new one.
+	lastResort = 10 * time.Second
+	// patience bounds one trip to Whisp on behalf of a session.
+	patience = 30 * time.Second
+)
+
+// Store is what the broker needs of a store.
+type Store interface {
+	store.Backend
+	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	Delete(ctx context.Context, key string) error
+	Take(ctx context.Context, key string) ([]byte, error)
+	// Durable reports whether values survive a restart.
+	Durable() bool
+}
+
+// Sessions tells whether a session still exists.
+type Sessions interface {
+	Alive(ctx context.Context, key string) (bool, error)
+}
+
+// Deps are the parts a broker works with.
+type Deps struct {
+	Accounts    AccountService
+	Tokens      TokenService
+	Store       Store
+	Sessions    Sessions
+	Credentials *Credentials
+	Mapping     *Mapping
+	Clock       func() time.Time
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer
+}
+
+// Caller is who asks: one session of one identity.
+type Caller struct {
+	// Session is the session's key; the grant belongs to it.
+	Session  string
+	Identity identity.Identity
+	// Until is when the session ends at the latest; the grant is not kept longer.
+	Until time.Time
+}
+
+// Grant is what one session holds at Whisp.
+type Grant struct {
+	JWT, RefreshToken secret.Text
+	UserID, Username  string
+	// Expires is the JWT's end.
+	Expires time.Time
+}
+
+// Broker signs sessions in and out at Whisp. All methods may be called
+// concurrently.
+type Broker struct {
+	deps     Deps
+	accounts *accounts
+	grants   *grants
+	flights  flight.Group[Grant]
+	outcomes *prometheus.CounterVec
+}
+
+// New returns a broker.
+func New(deps Deps) *Broker {
+	b := &Broker{
+		deps:   deps,
+		grants: newGrants(deps.Store, deps.Clock),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whisp_bff_broker_sign_ins_total",
+			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
+		}, []string{"outcome"}),
+	}
+	b.accounts = newAccounts(deps)
+	deps.Metrics.MustRegister(b.outcomes)
+	return b
+}
+
+// SignIn returns the caller's grant, with a JWT that has life left in it. fresh
+// asks for a new grant even if the present one is good; the old refresh token
+// is revoked then.
+//
+// Errors are or wrap a problem of internal/problem; whisp_* when Whisp is at
+// fault, account_* when the identity cannot be an account, session_required
+// when the session ended meanwhile.
+func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, error) {
+	if !fresh {
+		held, err := b.grants.find(ctx, caller)
+		if err != nil {
+			return Grant{}, b.failed(err)
+		}
+		if held != nil && b.lifeLeft(held.Grant) > renewAhead {
+			b.outcomes.WithLabelValues("cached").Inc()
+			return held.Grant, nil
+		}
+	}
+	key := caller.Session
+	if fresh {
+		key += " fresh"
+	}
+	grant, err := b.flights.Do(ctx, key, patience, func(ctx context.Context) (Grant, error) {
+		return b.obtain(ctx, caller, fresh)
+	})
+	if err != nil {
+		return Grant{}, b.failed(err)
+	}
+	return grant, nil
+}
+
+// SignOut revokes the session's grant at Whisp. The grant is forgotten in any
+// case; the error tells that Whisp could not be told.
+func (b *Broker) SignOut(ctx context.Context, session string) error {
+	held, err := b.grants.take(ctx, session)
+	if err != nil || held == nil {
+		return err
+	}
+	return b.revoke(ctx, held.Grant)
+}
+
+// Forget drops the session's grant without a word to Whisp: its refresh token
+// has just been ended by the browser itself.
+func (b *Broker) Forget(ctx context.Context, session string) error {
+	return b.grants.drop(ctx, session)
+}
+
+// ForgetAccount drops the session's grant and the link of its identity: the
+// account has just been deleted by its owner.
+func (b *Broker) ForgetAccount(ctx context.Context, session string) error {
+	held, err := b.grants.take(ctx, session)
+	if err != nil || held == nil {
+		return err
+	}
+	return b.accounts.links.drop(ctx, held.identityKey)
+}
+
+// Wait returns when nothing is under way at Whisp any more. No SignIn may start
+// meanwhile.
+func (b *Broker) Wait() {
+	b.flights.Wait()
+	b.accounts.establishing.Wait()
+}
+
+// obtain gets a grant the long way. It starts by looking again: the flight
+// before this one may have left a good grant.
+func (b *Broker) obtain(ctx context.Context, caller Caller, fresh bool) (Grant, error) {
+	held, err := b.grants.find(ctx, caller)
+	if err != nil {
+		return Grant{}, err
+	}
+	if held != nil && !fresh {
+		grant, done, err := b.renew(ctx, caller, held.Grant)
+		if done || err != nil {
+			return grant, err
+		}
+	}
+	signedIn, registered, err := b.accounts.signIn(ctx, caller)
+	if err != nil {
+		return Grant{}, err
+	}
+	grant := Grant{
+		JWT: signedIn.JWT, RefreshToken: signedIn.RefreshToken,
+		UserID: signedIn.UserID, Username: signedIn.Username, Expires: signedIn.Expires,
+	}
+	if err := b.keep(ctx, caller, grant); err != nil {
+		return Grant{}, err
+	}
+	if registered {
+		b.outcomes.WithLabelValues("registered").Inc()
+	} else {
+		b.outcomes.WithLabelValues("signed_in").Inc()
+	}
+	if held != nil {
+		// The new JWT is the same user's, so it may end the old refresh token.
+		old := held.Grant
+		old.JWT, old.Expires = grant.JWT, grant.Expires
+		b.revokeLoudly(ctx, old)
+	}
+	return grant, nil
+}
+
+// renew returns done if the held grant is good or could be made good.
+func (b *Broker) renew(ctx context.Context, caller Caller, held Grant) (grant Grant, done bool, err error) {
+	if b.lifeLeft(held) > renewAhead {
+		b.outcomes.WithLabelValues("cached").Inc()
+		return held, true, nil
+	}
+	jwt, expires, err := b.deps.Tokens.Refresh(ctx, held.RefreshToken, held.JWT)
+	switch {
+	case errors.Is(err, upstream.ErrUnauthorized):
+		return Grant{}, false, nil // the refresh token is dead: sign in anew
+	case err != nil && b.lifeLeft(held) > lastResort:
+		b.outcomes.WithLabelValues("last_resort").Inc()
+		return held, true, nil
+	case err != nil:
+		return Grant{}, false, err
+	}
+	held.JWT, held.Expires = jwt, expires
+	if err := b.keep(ctx, caller, held); err != nil {
+		return Grant{}, false, err
+	}
+	b.outcomes.WithLabelValues("refreshed").Inc()
+	return held, true, nil
+}
+
+// keep saves a grant, unless the session ended while Whisp was asked: then
+// nobody would ever revoke it, so it is revoked here.
+func (b *Broker) keep(ctx context.Context, caller Caller, grant Grant) error {
+	if err := b.grants.save(ctx, caller, grant); err != nil {
+		return err
+	}
+	alive, err := b.deps.Sessions.Alive(ctx, caller.Session)
+	switch {
+	case err != nil:
+		return err
+	case alive:
+		return nil
+	}
+	if err := b.grants.drop(ctx, caller.Session); err != nil {
+		return err
+	}
+	b.revokeLoudly(ctx, grant)
+	return problem.SessionRequired().Because(errors.New("session ended during sign-in"))
+}
+
+// revoke ends a refresh token at Whisp. logout wants a live JWT, so an expired
+// one is renewed with the very token that is about to end; a token that Whisp
+// refuses is dead already, which is what was wanted.
+func (b *Broker) revoke(ctx context.Context, grant Grant) error {
+	if b.lifeLeft(grant) > lastResort {
+		err := b.deps.Tokens.Logout(ctx, grant.JWT, grant.RefreshToken)
+		if !errors.Is(err, upstream.ErrUnauthorized) {
+			return err
+		}
+	}
+	jwt, _, err := b.deps.Tokens.Refresh(ctx, grant.RefreshToken, grant.JWT)
+	if errors.Is(err, upstream.ErrUnauthorized) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return b.deps.Tokens.Logout(ctx, jwt, grant.RefreshToken)
+}
+
+func (b *Broker) revokeLoudly(ctx context.Context, grant Grant) {
+	if err := b.revoke(ctx, grant); err != nil {
+		b.deps.Logger.WarnContext(ctx, "refresh token not revoked at Whisp", "error", err)
+	}
+}
+
+func (b *Broker) lifeLeft(grant Grant) time.Duration {
+	return grant.Expires.Sub(b.deps.Clock())
+}
+
+func (b *Broker) failed(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err // the browser left; nothing failed
+	}
+	b.outcomes.WithLabelValues(problem.From(err).Code).Inc()
+	return err
+}

@@ -1,0 +1,12 @@
+package broker
+
+import (
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
+)
+
+// PasswordForTest derives what an account of id would have as its password.
+func PasswordForTest(masterSecret string, id identity.Identity) (string, error) {
+	password, err := master{value: secret.New(masterSecret)}.password(id)
+	return password.Reveal(), err
+}

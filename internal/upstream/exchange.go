@@ -11,7 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/whisp-bff/whisp-bff/internal/problem")
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+)
 
 // maxAnswer bounds every body that is read into memory.
 const maxAnswer = 64 << 10

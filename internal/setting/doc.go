@@ -6,5 +6,8 @@
 // the offending line, is internal/config's work.
 //
 // The value types decode from text through UnmarshalText. A number without a
-// unit is refused on purpose: "timeout: 5" has cost people nights.
+// unit is refused on purpose: "timeout: 5" has cost people nights. Their errors
+// are phrased to follow the name of the key, the fix after a semicolon: "has no
+// unit; write 5s for seconds". They do not repeat the text, which the line from
+// the file shows, and which may hold a password.
 package setting

@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -36,8 +37,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	if number, ok := strings.CutSuffix(s, "d"); ok {
 		days, err := strconv.ParseFloat(number, 64)
-		if err != nil || days < 0 || days > 36500 {
-			return fmt.Errorf("%q is not a duration; write it like 30d", s)
+		if err != nil || !(days >= 0 && days <= 36500) { // written so that NaN fails
+			return errors.New("is not a duration; write it like 30d, up to 36500d")
 		}
 		*d = Duration(days * 24 * float64(time.Hour))
 		return nil
@@ -45,12 +46,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(s)
 	if err != nil {
 		if _, numeric := strconv.ParseFloat(s, 64); numeric == nil && s != "0" {
-			return fmt.Errorf("%q has no unit; write %ss for seconds or %sm for minutes", s, s, s)
+			return fmt.Errorf("has no unit; write %ss for seconds or %sm for minutes", s, s)
 		}
-		return fmt.Errorf("%q is not a duration; write it like 300ms, 20s, 5m, 12h or 30d", s)
+		return errors.New("is not a duration; write it like 300ms, 20s, 5m, 12h or 30d")
 	}
 	if parsed < 0 {
-		return fmt.Errorf("%q is negative; durations start at 0s", s)
+		return errors.New("is negative; durations start at 0s")
 	}
 	*d = Duration(parsed)
 	return nil
@@ -96,16 +97,16 @@ func (s *Size) UnmarshalText(text []byte) error {
 			continue
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || value < 0 || value*float64(unit.factor) > 1<<50 {
+		if err != nil || !(value >= 0 && value*float64(unit.factor) <= 1<<50) { // written so that NaN fails
 			break
 		}
 		*s = Size(value * float64(unit.factor))
 		return nil
 	}
 	if _, err := strconv.ParseFloat(in, 64); err == nil {
-		return fmt.Errorf("%q has no unit; write %sB for bytes or %sKiB", in, in, in)
+		return fmt.Errorf("has no unit; write %sB for bytes or %sKiB", in, in)
 	}
-	return fmt.Errorf("%q is not a size; write it like 64KiB, 1MiB or 10MB", in)
+	return errors.New("is not a size; write it like 64KiB, 1MiB or 10MB")
 }
 
 // URL is an absolute http or https URL without credentials, query or fragment.
@@ -154,16 +155,27 @@ func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(in)
 	switch {
 	case err != nil:
-		return fmt.Errorf("is not a URL; write it like https://app.example.com")
-	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return fmt.Errorf("%q does not start with https:// or http://", in)
-	case parsed.Host == "" || parsed.Hostname() == "":
-		return fmt.Errorf("%q has no host; write it like https://app.example.com", in)
+		return errors.New("is not a URL; write it like https://app.example.com")
 	case parsed.User != nil:
-		return fmt.Errorf("has a user name or password in the URL; take it out")
+		return errors.New("has a user name or password in it; take it out")
+	case parsed.Scheme != "http" && parsed.Scheme != "https":
+		return errors.New("does not start with https:// or http://; write it like https://app.example.com")
+	case parsed.Hostname() == "":
+		return errors.New("has no host; write it like https://app.example.com")
+	case !validPort(parsed):
+		return errors.New("has no valid port after the colon; write one from 1 to 65535, or leave the colon out")
 	case parsed.RawQuery != "" || parsed.Fragment != "" || parsed.ForceQuery:
-		return fmt.Errorf("%q has a query or fragment; take it out", in)
+		return errors.New("has a query or fragment; take it out")
 	}
 	u.URL = *parsed
 	return nil
+}
+
+// validPort accepts no port at all, but no colon without one.
+func validPort(u *url.URL) bool {
+	if port := u.Port(); port != "" {
+		number, err := strconv.ParseUint(port, 10, 16)
+		return err == nil && number > 0
+	}
+	return !strings.HasSuffix(u.Host, ":")
 }

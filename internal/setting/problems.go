@@ -72,8 +72,11 @@ func List(err error) []*Error {
 		}
 		return all
 	}
-	if one, ok := errors.AsType[*Error](err); ok {
+	if one, ok := err.(*Error); ok { //nolint:errorlint // this is the walk down the wrappers
 		return []*Error{one}
+	}
+	if _, holds := errors.AsType[*Error](err); holds {
+		return List(errors.Unwrap(err)) // a wrapper around one or many
 	}
 	return []*Error{{Problem: err.Error()}}
 }

@@ -15,19 +15,28 @@ type Secret struct {
 	// File is a path; one trailing line break is dropped.
 	File string `yaml:"file"`
 
-	resolved secret.Text
+	// resolved is a pointer because fmt prints unexported fields without
+	// asking their type, which would show the value; it does not follow
+	// pointers.
+	resolved *secret.Text
 }
 
 // SecretValue returns a resolved Secret, for tests and the demo.
 func SecretValue(value string) Secret {
-	return Secret{Value: secret.New(value), resolved: secret.New(value)}
+	text := secret.New(value)
+	return Secret{Value: text, resolved: &text}
 }
 
 // Given reports whether the configuration names a source at all.
 func (s Secret) Given() bool { return !s.Value.Empty() || s.Env != "" || s.File != "" }
 
 // Resolve stores what the source held.
-func (s *Secret) Resolve(value secret.Text) { s.resolved = value }
+func (s *Secret) Resolve(value secret.Text) { s.resolved = &value }
 
 // Text returns the resolved value; empty before [Secret.Resolve].
-func (s Secret) Text() secret.Text { return s.resolved }
+func (s Secret) Text() secret.Text {
+	if s.resolved == nil {
+		return secret.Text{}
+	}
+	return *s.resolved
+}

@@ -1,0 +1,74 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+)
+
+// Twenty tabs begin a login before any of them finishes; all of them do.
+func TestTwentyLoginTabs(t *testing.T) {
+	const tabs = 20
+	st := newStack(t, setup{})
+	b := newBrowser(t, loadFailures)
+	var open []*tab
+	for i := range tabs {
+		open = append(open, b.open(t, st, fmt.Sprintf("alice/%d", i), window{}))
+	}
+	target := func(i int) string { return fmt.Sprintf("%s/?tab=%d", st.origin, i) }
+
+	allTabs(t, open, func(i int, p *tab) error {
+		return p.try("goto", command{"url": fmt.Sprintf("%s/auth/login?return_to=/%%3Ftab%%3D%d", st.origin, i)})
+	})
+	if n := len(b.cookies(t, "alice")); n > tabs+10 {
+		t.Errorf("%d cookies while the logins are on their way", n)
+	}
+	allTabs(t, open, func(i int, p *tab) error {
+		return errors.Join(
+			p.try("click", command{"selector": `button[value="alice"]`}),
+			p.try("waitURL", command{"prefix": target(i)}),
+			p.try("wait", command{"selector": "#status", "text": "Connected"}),
+		)
+	})
+	for _, cookie := range b.cookies(t, "alice") {
+		if cookie.Domain == "localhost" && cookie.Name != "whisp-session" {
+			t.Errorf("the cookie %s is left behind", cookie.Name)
+		}
+	}
+	if n := st.sim.Calls("registerUser"); n != 1 {
+		t.Errorf("registerUser was called %d times for one person", n)
+	}
+}
+
+func allTabs(t *testing.T, tabs []*tab, do func(i int, p *tab) error) {
+	t.Helper()
+	errs := make([]error, len(tabs))
+	var wg sync.WaitGroup
+	for i, p := range tabs {
+		wg.Go(func() { errs[i] = do(i, p) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The provider comes up after whisp-bff: no restart is needed.
+func TestProviderDownAtStart(t *testing.T) {
+	port := freePorts(t, 1)[0]
+	st := newStack(t, setup{noStart: true, issuerURL: fmt.Sprintf("http://127.0.0.1:%d", port)})
+	eventually(t, "/readyz says 503", func() bool { return st.readyz() == http.StatusServiceUnavailable })
+
+	p := st.newPerson(t)
+	resp, body := p.fetch(t, http.MethodGet, "/auth/login", "", "Accept", "application/json")
+	if resp.StatusCode != http.StatusServiceUnavailable || decode[problemBody](t, body).Code != "provider_unavailable" {
+		t.Errorf("login without a provider: %s %s", resp.Status, body)
+	}
+	st.startProvider(t, port)
+	st.waitReady(t)
+	st.login(t, "alice").signIn(t)
+}

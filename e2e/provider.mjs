@@ -1,0 +1,116 @@
+// An OpenID Provider for the tests: the certified npm package oidc-provider,
+// with a one-click login instead of passwords.
+//
+//   node provider.mjs '{"port":0,"clientId":"web","clientSecret":"…","publicURL":"http://localhost:1234"}'
+//
+// It prints one line {"issuer":"http://127.0.0.1:…"} once it listens, and ends with
+// its standard input.
+
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createServer } from "node:http";
+import Provider from "oidc-provider";
+
+const options = JSON.parse(process.argv[2]);
+
+const PEOPLE = {
+  alice: ["Alice", "Anderson"],
+  bob: ["Bob", "Brown"],
+  carol: ["Carol", "Clark"],
+  dave: ["Dave", "Dubois"],
+};
+
+const server = createServer();
+await new Promise((resolve, reject) => {
+  server.once("error", reject);
+  server.listen(options.port, "127.0.0.1", resolve);
+});
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+
+const provider = new Provider(issuer, {
+  jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), kid: "1", use: "sig", alg: "RS256" }] },
+  cookies: { keys: [randomBytes(32).toString("hex")] },
+  clients: [
+    {
+      client_id: options.clientId,
+      client_secret: options.clientSecret,
+      grant_types: ["authorization_code", "refresh_token"],
+      redirect_uris: [`${options.publicURL}/auth/callback`],
+      post_logout_redirect_uris: [options.publicURL, `${options.publicURL}/`],
+    },
+  ],
+  pkce: { required: () => true },
+  claims: {
+    openid: ["sub"],
+    profile: ["name", "given_name", "family_name", "preferred_username"],
+    email: ["email", "email_verified"],
+  },
+  scopes: ["openid", "profile", "email", "offline_access"],
+  findAccount,
+  issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed("refresh_token"),
+  loadExistingGrant,
+  interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+  features: {
+    devInteractions: { enabled: false },
+    rpInitiatedLogout: { logoutSource },
+  },
+});
+
+function findAccount(_ctx, id) {
+  const name = PEOPLE[id] ?? ["New", "Person"];
+  return {
+    accountId: id,
+    claims: async () => ({
+      sub: id,
+      name: name.join(" "),
+      given_name: name[0],
+      family_name: name[1],
+      preferred_username: id,
+      email: `${id}@example.com`,
+      email_verified: true,
+    }),
+  };
+}
+
+// A first-party client: nobody is asked for consent.
+async function loadExistingGrant(ctx) {
+  const { client, session, params } = ctx.oidc;
+  const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
+  grant.addOIDCScope(params.scope);
+  await grant.save();
+  return grant;
+}
+
+const page = (title, body) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title}</title>${body}</html>`;
+
+function logoutSource(ctx, form) {
+  ctx.body = page("Sign out", `${form}<button id="logout" form="op.logoutForm" name="logout" value="yes">Sign out</button>`);
+}
+
+async function interaction(req, res) {
+  const path = new URL(req.url, issuer).pathname;
+  if (req.method === "GET") {
+    const buttons = Object.keys(PEOPLE).map((id) => `<button name="account" value="${id}">${id}</button>`);
+    res.setHeader("Content-Type", "text/html; charset=utf-8");
+    res.end(page("Sign in", `<form method="post" action="${path}">${buttons.join(" ")}</form>`));
+    return;
+  }
+  const chunks = [];
+  for await (const chunk of req) chunks.push(chunk);
+  const accountId = new URLSearchParams(Buffer.concat(chunks).toString()).get("account");
+  await provider.interactionFinished(req, res, { login: { accountId } }, { mergeWithLastSubmission: false });
+}
+
+const callback = provider.callback();
+server.on("request", (req, res) => {
+  if (!req.url.startsWith("/interaction/")) return callback(req, res);
+  interaction(req, res).catch((error) => {
+    res.statusCode = 400;
+    res.end(String(error));
+  });
+});
+
+process.stdin.resume();
+process.stdin.on("end", () => process.exit(0));
+console.log(JSON.stringify({ issuer }));

@@ -31,7 +31,7 @@ func (p *Provider) serveEndSession(w http.ResponseWriter, r *http.Request) {
 	case target != "" && !slices.Contains(p.clients[clientID].PostLogoutRedirectURIs, target):
 		p.errorPage(w, http.StatusBadRequest, "The application asked to return to an address that is not registered (post_logout_redirect_uri).")
 		return
-	case !hinted && r.Form.Get("confirmed") == "":
+	case !hinted && (r.Method != http.MethodPost || r.PostForm.Get("confirmed") == ""):
 		p.logoutPage(w, r.Form)
 		return
 	}

@@ -28,7 +28,7 @@ type page struct {
 
 type shownPerson struct {
 	ID, Name, Detail, Initials string
-	Hue                        int // colour of the avatar
+	Hue                        int // of the avatar, in degrees
 	Disabled                   bool
 }
 

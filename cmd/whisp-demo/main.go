@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -61,6 +62,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var opts options
 	flags := flag.NewFlagSet("whisp-demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "whisp-demo runs a chat behind whisp-bff on loopback, with nothing else installed.")
+		flags.PrintDefaults()
+	}
 	flags.StringVar(&opts.bff, "bff", siblingBFF(), "the whisp-bff `binary` to run")
 	flags.IntVar(&opts.port, "port", 0, "public `port` on loopback; 0 picks a free one")
 	flags.DurationVar(&opts.jwtLife, "jwt-life", 5*time.Minute, "how long the simulator's JWTs live; try 5s")
@@ -89,7 +94,11 @@ func siblingBFF() string {
 	if err != nil {
 		return "whisp-bff"
 	}
-	return filepath.Join(filepath.Dir(self), "whisp-bff"+filepath.Ext(self))
+	name := "whisp-bff"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(filepath.Dir(self), name)
 }
 
 // demo runs until ctx ends or a part fails.

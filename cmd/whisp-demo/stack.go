@@ -50,13 +50,9 @@ func newStack(opts options) (*stack, error) {
 }
 
 func (s *stack) build(opts options) error {
-	publicPort, err := freePort(opts.port)
+	publicPort, adminPort, err := freePorts(opts.port)
 	if err != nil {
-		return fmt.Errorf("public port: %w", err)
-	}
-	adminPort, err := freePort(0)
-	if err != nil {
-		return fmt.Errorf("admin port: %w", err)
+		return err
 	}
 	// The page is on localhost and the provider on 127.0.0.1: two hosts, so
 	// that neither gets the other's cookies, which ignore ports.
@@ -182,16 +178,21 @@ func demoPeople() []oidcsim.Person {
 	return known
 }
 
-// freePort returns a port nobody listens on now; wanted if it is not 0. It is
-// closed again, so another process might take it before whisp-bff does; then
-// whisp-bff says so and the demo ends.
-func freePort(wanted int) (int, error) {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
+// freePorts returns two ports nobody listens on now, the first of them public
+// if that is not 0. They are closed again, so another process might take one
+// before whisp-bff does; then whisp-bff says so and the demo ends.
+func freePorts(public int) (int, int, error) {
+	first, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", public))
 	if err != nil {
-		return 0, err
+		return 0, 0, fmt.Errorf("public port: %w", err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	defer func() { _ = first.Close() }()
+	second, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, fmt.Errorf("admin port: %w", err)
+	}
+	defer func() { _ = second.Close() }()
+	return first.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port, nil
 }
 
 func randomSecret() secret.Text { return secret.New(rand.Text() + rand.Text()) }

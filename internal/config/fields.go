@@ -164,7 +164,7 @@ func checkType(t reflect.Type, path string) []error {
 	var errs []error
 	for _, f := range fieldsOf(t) {
 		key := below(path, f.name)
-		if f.doc == "" {
+		if f.doc == "" && shapeOf(f.typ) != section { // a nested section is explained by its keys
 			errs = append(errs, fmt.Errorf("%s has no doc tag", key))
 		}
 		inner := f.typ

@@ -131,3 +131,14 @@ func read(text string) (*sample, result, error) {
 	res, err := load("etc/config.yaml", env, opener(withConfig(files, text)), s, s.validate)
 	return s, res, err
 }
+
+// mapOpener serves files under the very names they have, absolute ones too.
+func mapOpener(files fstest.MapFS) Open {
+	return func(name string) (fs.File, error) {
+		f, ok := files[name]
+		if !ok {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		return fstest.MapFS{"file": f}.Open("file")
+	}
+}

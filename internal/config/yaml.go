@@ -181,7 +181,7 @@ func (d *document) single(tree *ast.File) (ast.Node, bool) {
 	}
 	switch len(docs) {
 	case 0:
-		d.report(node{}, "", "is empty", "start with the fifteen lines of config.example.yaml")
+		d.report(node{}, "", "is empty", "start with the active lines of config.example.yaml")
 		return nil, false
 	case 1:
 		return docs[0].Body, true

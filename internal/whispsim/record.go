@@ -106,3 +106,11 @@ func (s *Server) ForgetRequests() {
 	clear(s.record.calls)
 	clear(s.record.statuses)
 }
+
+// action counts a STOMP action, which is asked and answered at once.
+func (c *record) action(name string, status int) {
+	c.mu.Lock()
+	c.calls[name]++
+	c.mu.Unlock()
+	c.answered(name, status)
+}

@@ -345,12 +345,22 @@ func TestLogout(t *testing.T) {
 	if status, body, _ := d.get(end); status != 200 || !strings.Contains(body, "confirmed") {
 		t.Errorf("logout without a hint did not ask: %d", status)
 	}
+	if status, body, _ := d.get(end + "confirmed=1"); status != 200 || !strings.Contains(body, "confirmed") {
+		t.Errorf("an image tag could confirm: %d", status)
+	}
 	if status, _, answer := d.get(d.authorizeURL(oauth2.SetAuthURLParam("prompt", "none"))); status != 303 || !answer.Has("code") {
 		t.Fatalf("logged out too early: %d %v", status, answer)
 	}
 	status, _, answer := d.get(end + url.Values{"id_token_hint": {raw}, "client_id": {"web"}, "post_logout_redirect_uri": {"http://app.test/"}, "state": {"bye"}}.Encode())
 	if status != 303 || answer.Get("state") != "bye" {
 		t.Errorf("logout: %d %v", status, answer)
+	}
+	if _, _, answer := d.get(d.authorizeURL(oauth2.SetAuthURLParam("prompt", "none"))); answer.Get("error") != "login_required" {
+		t.Errorf("still logged in: %v", answer)
+	}
+	d.code()
+	if status, body, _ := d.post(d.Issuer()+"/end-session", url.Values{"confirmed": {"1"}}); status != 200 || !strings.Contains(body, "Signed out") {
+		t.Errorf("confirmed logout: %d", status)
 	}
 	if _, _, answer := d.get(d.authorizeURL(oauth2.SetAuthURLParam("prompt", "none"))); answer.Get("error") != "login_required" {
 		t.Errorf("still logged in: %v", answer)

@@ -92,7 +92,6 @@ function showSignIn(problem = "") {
   byId("sign-in-error").textContent = problem;
   byId("sign-in-error").hidden = problem === "";
   show("sign-in");
-  button.focus();
 }
 
 function status(state, text) {

@@ -37,7 +37,7 @@ export function avatar(node, name) {
   const words = name.split(/[\s._-]+/).filter(Boolean);
   node.textContent = (words.length > 1 ? words[0][0] + words.at(-1)[0] : name.slice(0, 2)).toUpperCase();
   let hash = 0;
-  for (const c of name) hash = (hash * 31 + c.codePointAt(0)) % 997;
+  for (const c of name) hash = (hash * 7 + c.codePointAt(0)) % 9973;
   node.dataset.hue = hash % 8;
   return node;
 }

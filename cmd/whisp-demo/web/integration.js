@@ -1,5 +1,7 @@
-import { post } from "./http.js"; // fetch that throws what went wrong
-import { Whisp } from "./whisp-client.js"; // in your app: from "whisp-sdk"
+// post: a fetch that throws what went wrong
+import { post } from "./http.js";
+// in your app: import { Whisp } from "whisp-sdk"
+import { Whisp } from "./whisp-client.js";
 
 export const whisp = new Whisp({ baseUrl: `${location.origin}/whisp` }); // 1
 

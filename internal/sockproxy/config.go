@@ -1,0 +1,78 @@
+package sockproxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+)
+
+// Config is the section "realtime" of the configuration.
+type Config struct {
+	AllowedOrigins     []setting.URL    `yaml:"allowed_origins" doc:"Origins whose pages may open sockets besides public_url's own, such as https://shop.example.com."`
+	AllowMissingOrigin bool             `yaml:"allow_missing_origin" doc:"Accept realtime requests without Origin and Sec-Fetch-Site, which only clients that are not browsers send; leave it off unless you have such clients."`
+	TicketLife         setting.Duration `yaml:"ticket_life" doc:"How long a realtime ticket can be used after it was fetched; Whisp's own limit is 20s; 1s to 1m."`
+	MaxTunnels         int              `yaml:"max_tunnels" doc:"Most sockets of this process, and most SockJS sessions; those still opening count; 0 is no limit."`
+	MaxTunnelsPerUser  int              `yaml:"max_tunnels_per_user" doc:"Most sockets, and most SockJS sessions, of one person on this process; 0 is no limit."`
+	MaxMessage         setting.Size     `yaml:"max_message" doc:"Largest WebSocket message in either direction, and twice this the largest SockJS body; a larger one closes the socket with 1009; 0B is no limit."`
+	MaxFrameRate       int              `yaml:"max_frame_rate" doc:"Most WebSocket frames per second from one client, averaged over a second or more; beyond, the socket is closed with 1008; 0 is no limit."`
+	HandshakeTimeout   setting.Duration `yaml:"handshake_timeout" doc:"Longest time to open a socket to Whisp, connection and TLS included; 100ms to 1m."`
+	IdleTimeout        setting.Duration `yaml:"idle_timeout" doc:"A socket on which neither side sent anything, heart-beats included, for this long is closed; 1s up; 0s is never."`
+	WriteTimeout       setting.Duration `yaml:"write_timeout" doc:"A peer that takes longer than this to accept one buffer (32 KiB) is cut; 1s to 10m."`
+	Drain              setting.Duration `yaml:"drain" doc:"At shutdown the sockets are closed spread evenly over this time; 0s to 10m."`
+	TouchInterval      setting.Duration `yaml:"touch_interval" doc:"How often a socket whose client sends anything keeps its session from being idle; 1s to 1h."`
+}
+
+// DefaultConfig suits a container of half a GiB and the Whisp SDK, whose
+// heart-beats come every 10 s.
+func DefaultConfig() Config {
+	return Config{
+		TicketLife:        setting.Duration(20 * time.Second),
+		MaxTunnels:        20_000,
+		MaxTunnelsPerUser: 50,
+		MaxMessage:        setting.Size(1 << 20),
+		MaxFrameRate:      5_000,
+		HandshakeTimeout:  setting.Duration(10 * time.Second),
+		IdleTimeout:       setting.Duration(2 * time.Minute),
+		WriteTimeout:      setting.Duration(30 * time.Second),
+		Drain:             setting.Duration(20 * time.Second),
+		TouchInterval:     setting.Duration(time.Minute),
+	}
+}
+
+// Validate reports everything wrong with c, with paths relative to the section.
+func (c Config) Validate() error {
+	var p setting.Problems
+	for i, origin := range c.AllowedOrigins {
+		if origin.Empty() || origin.Path != "" && origin.Path != "/" {
+			p.Add(fmt.Sprintf("allowed_origins[%d]", i), "is not an origin", "write scheme and host only, like https://shop.example.com")
+		}
+	}
+	between := func(path string, value setting.Duration, low, high time.Duration) {
+		if value.D() < low || value.D() > high {
+			p.Addf(path, "is out of range", "write a duration from %s to %s", setting.Duration(low), setting.Duration(high))
+		}
+	}
+	between("ticket_life", c.TicketLife, time.Second, time.Minute)
+	between("handshake_timeout", c.HandshakeTimeout, 100*time.Millisecond, time.Minute)
+	if c.IdleTimeout != 0 {
+		between("idle_timeout", c.IdleTimeout, time.Second, 24*time.Hour)
+	}
+	between("write_timeout", c.WriteTimeout, time.Second, 10*time.Minute)
+	between("drain", c.Drain, 0, 10*time.Minute)
+	between("touch_interval", c.TouchInterval, time.Second, time.Hour)
+	for _, number := range []struct {
+		path  string
+		value int64
+	}{
+		{"max_tunnels", int64(c.MaxTunnels)},
+		{"max_tunnels_per_user", int64(c.MaxTunnelsPerUser)},
+		{"max_message", c.MaxMessage.Bytes()},
+		{"max_frame_rate", int64(c.MaxFrameRate)},
+	} {
+		if number.value < 0 {
+			p.Add(number.path, "is negative", "write a positive number, or 0 for no limit")
+		}
+	}
+	return p.Err()
+}

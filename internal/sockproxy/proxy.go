@@ -1,0 +1,316 @@
+package sockproxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+)
+
+// ErrSessionEnded is what [Sessions.Touch] returns for a session that is over.
+var ErrSessionEnded = errors.New("sockproxy: session ended")
+
+// Sessions is where browser sessions live.
+type Sessions interface {
+	// Touch counts the session as used now and returns when it ends if it is not
+	// used again. An error that Is ErrSessionEnded ends its sockets, another does not.
+	Touch(ctx context.Context, key string) (expires time.Time, err error)
+}
+
+// Dialer opens connections to Whisp for WebSocket handshakes: TCP, or TLS with
+// ALPN http/1.1, ready to write.
+type Dialer interface {
+	DialHTTP1(ctx context.Context) (net.Conn, error)
+}
+
+// BalancerCookies carries the cookies of Whisp's load balancer, see upstream.BalancerCookies.
+type BalancerCookies interface {
+	ToBrowser(upstream http.Header) []string
+	ToWhisp(browser http.Header) string
+}
+
+// Caller is whose request it is; its session was checked just now.
+type Caller struct {
+	Session string    // session key
+	User    string    // identity key, for limits per person
+	Expires time.Time // when the session ends if it is not used again
+}
+
+// Deps is what a Proxy works with. All are required but Tickets.
+type Deps struct {
+	Logger    *slog.Logger
+	Clock     func() time.Time
+	Rand      io.Reader
+	Metrics   prometheus.Registerer
+	PublicURL setting.URL
+
+	// Whisp is the base URL of the cluster, as configured.
+	Whisp setting.URL
+	// Dialer is for sockets, Transport for SockJS over HTTP. Transport must have no
+	// timeout for response headers: a poll is answered when there is something to say.
+	Dialer    Dialer
+	Transport http.RoundTripper
+	// Header copies the request headers that may go to Whisp.
+	Header  func(http.Header) http.Header
+	Cookies BalancerCookies
+
+	Sessions Sessions
+	// Tickets is nil for a table in this process.
+	Tickets Tickets
+	// Fail answers a request with a problem.
+	Fail func(w http.ResponseWriter, r *http.Request, err error)
+}
+
+// Proxy carries realtime between browsers and Whisp. Make one with [New]; it
+// has goroutines only while something is open.
+type Proxy struct {
+	cfg       Config
+	log       *slog.Logger
+	clock     func() time.Time
+	rand      io.Reader
+	base      url.URL
+	basePath  string
+	dialer    Dialer
+	transport http.RoundTripper
+	header    func(http.Header) http.Header
+	cookies   BalancerCookies
+	sessions  Sessions
+	tickets   Tickets
+	fail      func(w http.ResponseWriter, r *http.Request, err error)
+
+	origins origins
+	metrics *metrics
+	live    *live
+	buffers *bufferPool
+	readers sync.Pool // *bufio.Reader, for handshakes
+
+	now      atomic.Int64 // coarse time, see tick
+	interval time.Duration
+	touches  chan struct{}
+
+	sweepMu  sync.Mutex
+	sweeping bool
+}
+
+// New returns a proxy. cfg must be valid.
+func New(cfg Config, deps Deps) (*Proxy, error) {
+	p := &Proxy{
+		cfg: cfg, log: deps.Logger, clock: deps.Clock, rand: deps.Rand,
+		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
+		dialer: deps.Dialer, transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
+		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
+		origins:  newOrigins(deps.PublicURL, cfg),
+		buffers:  newBufferPool(),
+		interval: sweepInterval,
+		touches:  make(chan struct{}, touchesAtOnce),
+	}
+	p.readers.New = func() any { return bufio.NewReaderSize(nil, 4<<10) }
+	if p.tickets == nil {
+		p.tickets = newMemoryTickets(p.clock, cfg.TicketLife.D())
+	}
+	p.live = newLive(&p.cfg, p.clock)
+	var err error
+	if p.metrics, err = newMetrics(deps.Metrics, p.live.counts); err != nil {
+		return nil, err
+	}
+	p.tick()
+	return p, nil
+}
+
+// TicketIssued notes that session fetched a ticket through us just now.
+func (p *Proxy) TicketIssued(session string, ticket secret.Text) {
+	if ticket.Empty() {
+		return
+	}
+	if err := p.tickets.Issue(context.Background(), hashTicket(ticket), session); err != nil {
+		p.log.Warn("realtime: ticket not noted, its socket will be refused", "error", err)
+	}
+}
+
+// EndSession closes everything a session has open, with 1000: the closes begin
+// before it returns and are over within a second.
+func (p *Proxy) EndSession(session string) { p.live.end(session, endSession) }
+
+// Serve answers one request below /api/wsConnect. path is the canonical
+// escaped path without the public prefix; r's own path is not looked at. A
+// socket lives on after Serve returned.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, path string, c Caller) {
+	if err := p.serve(w, r, path, c); err != nil {
+		p.metrics.refused(err)
+		p.fail(w, r, err)
+	}
+}
+
+// serve checks, cheap before costly, and then hands on.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Caller) error {
+	rt, ok := match(path)
+	if !ok {
+		return problem.RouteForbidden()
+	}
+	if r.Method != methods[rt.transport] && r.Method != http.MethodOptions {
+		w.Header().Set("Allow", methods[rt.transport])
+		return problem.MethodNotAllowed()
+	}
+	w.Header().Add("Vary", "Origin")
+	if !p.origins.check(r, rt.transport) {
+		return problem.OriginForbidden()
+	}
+	p.allowOrigin(w, r)
+	if r.Method == http.MethodOptions {
+		return preflight(w, r, rt.transport)
+	}
+	if !rt.transport.upgrades() && len(r.Header["Upgrade"]) > 0 {
+		return problem.UpgradeInvalid()
+	}
+	q, ok := parseQuery(r.URL.RawQuery)
+	if !ok || q.ticket.Empty() {
+		return problem.TicketRefused()
+	}
+	if rt.transport.upgrades() {
+		return p.serveSocket(w, r, rt, q, c)
+	}
+	return p.serveSockJS(w, r, rt, q, c)
+}
+
+// allowOrigin sets the CORS headers for an allowed foreign origin.
+func (p *Proxy) allowOrigin(w http.ResponseWriter, r *http.Request) {
+	if origin := r.Header.Get("Origin"); origin != "" && origin != p.origins.list[0] {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+	}
+}
+
+// preflight answers a CORS preflight. The SockJS protocol has OPTIONS on what
+// scripts fetch.
+func preflight(w http.ResponseWriter, r *http.Request, t transport) error {
+	if r.Header.Get("Origin") == "" || t.upgrades() {
+		return problem.MethodNotAllowed()
+	}
+	w.Header().Set("Access-Control-Allow-Methods", methods[t])
+	w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+	w.Header().Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// serveSocket opens a tunnel.
+func (p *Proxy) serveSocket(w http.ResponseWriter, r *http.Request, rt route, q query, c Caller) error {
+	hello, err := checkOpening(r)
+	if err != nil {
+		if problem.From(err).Status == http.StatusUpgradeRequired {
+			w.Header().Set("Sec-WebSocket-Version", "13")
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	t := &tunnel{proxy: p, cancel: cancel}
+	if err := p.live.addTunnel(t, c); err != nil {
+		return err
+	}
+	p.wake()
+	if err := p.open(ctx, w, r, rt, q, hello, t, c); err != nil {
+		if t.sock != nil {
+			t.sock.leave(nil)
+		}
+		p.live.removeTunnel(t)
+		return err
+	}
+	return nil
+}
+
+// open spends the ticket, dials Whisp and starts the tunnel. When it returns an
+// error the browser's connection is still an ordinary HTTP connection.
+func (p *Proxy) open(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query, hello opening, t *tunnel, c Caller) error {
+	if err := p.useTicket(ctx, rt, q, t, c); err != nil {
+		return err
+	}
+	ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
+	defer done()
+	ans, err := p.dial(ctx, r, rt, q, hello.protocols)
+	if err != nil {
+		if t.sock != nil && problem.From(err).Code == problem.TicketRefused().Code {
+			p.live.removeSock(t.sock)
+		}
+		return err
+	}
+	client, early, err := takeOver(w, hello, ans)
+	if err != nil {
+		closeNow(ans.conn)
+		return err
+	}
+	p.metrics.opened.Inc()
+	t.start(client, ans.conn, early, ans.early)
+	return nil
+}
+
+// useTicket spends the ticket, or admits the SockJS session that brings it.
+func (p *Proxy) useTicket(ctx context.Context, rt route, q query, t *tunnel, c Caller) error {
+	if rt.transport == sockWS {
+		sock, err := p.admit(ctx, rt, q, c, nil)
+		if why, ok := errors.AsType[*ending](err); ok {
+			return why.problem()
+		}
+		t.sock = sock
+		return err
+	}
+	ok, err := p.tickets.Spend(ctx, hashTicket(q.ticket), c.Session)
+	return ticketVerdict(ok, err)
+}
+
+// ticketVerdict tells a refused ticket from a store that cannot say.
+func ticketVerdict(ok bool, err error) error {
+	switch {
+	case err != nil:
+		return problem.StoreUnavailable().Because(err)
+	case !ok:
+		return problem.TicketRefused()
+	}
+	return nil
+}
+
+// takeOver answers the browser's handshake with 101 and takes its connection
+// out of net/http's hands. early is what the browser had sent ahead.
+func takeOver(w http.ResponseWriter, hello opening, ans answer) (conn net.Conn, early []byte, err error) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, problem.UpgradeInvalid().Because(fmt.Errorf("take over connection: %w", err))
+	}
+	early, _ = rw.Reader.Peek(rw.Reader.Buffered())
+	early = slices.Clone(early)
+
+	header := w.Header()
+	for _, name := range []string{"Connection", "Upgrade", "Content-Type", "Content-Length", "Transfer-Encoding", "Date"} {
+		header.Del(name)
+	}
+	for _, line := range ans.cookies {
+		header.Add("Set-Cookie", line)
+	}
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		acceptKey(hello.key) + "\r\n")
+	if ans.protocol != "" {
+		b.WriteString("Sec-WebSocket-Protocol: " + ans.protocol + "\r\n")
+	}
+	_ = header.Write(&b)
+	b.WriteString("\r\n")
+	// An error shows again, and is handled, as soon as the tunnel uses conn.
+	_, _ = io.WriteString(conn, b.String())
+	return conn, early, nil
+}

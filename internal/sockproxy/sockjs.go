@@ -1,0 +1,232 @@
+package sockproxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+)
+
+const (
+	// chunk is the buffer a SockJS answer holds while it waits.
+	chunk = 4 << 10
+	// maxInfo bounds the answer of info.
+	maxInfo = 64 << 10
+)
+
+// answerHeaders may go from Whisp to the browser. CORS headers are ours, and
+// balancer cookies are renamed.
+var answerHeaders = []string{"Content-Type", "Cache-Control", "Expires", "Etag", "Last-Modified"}
+
+// serveSockJS serves SockJS over HTTP: checks the ticket and passes the request on.
+func (p *Proxy) serveSockJS(w http.ResponseWriter, r *http.Request, rt route, q query, c Caller) error {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	if rt.transport == infoDoc || rt.transport == iframeDoc {
+		if p.live.isDraining() {
+			return problem.ShuttingDown()
+		}
+		if err := ticketVerdict(p.tickets.Known(ctx, hashTicket(q.ticket), c.Session)); err != nil {
+			return err
+		}
+		ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
+		defer done()
+		return p.document(ctx, w, r, rt, q)
+	}
+	request := &sockRequest{cancel: cancel, controller: http.NewResponseController(w)}
+	request.seen.Store(p.tick())
+	sock, err := p.admit(ctx, rt, q, c, request)
+	if why, ok := errors.AsType[*ending](err); ok {
+		return p.farewell(w, rt, q, why)
+	}
+	if err != nil {
+		return err
+	}
+	defer sock.leave(request)
+	if !rt.transport.sends() {
+		// These wait longer than an ordinary request may; the sweep limits them.
+		_ = request.controller.SetReadDeadline(time.Time{})
+		_ = request.controller.SetWriteDeadline(time.Time{})
+	}
+	return p.exchange(ctx, w, r, rt, q, sock, request)
+}
+
+// exchange passes a request of a SockJS session on and its answer back.
+func (p *Proxy) exchange(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query, sock *sockSession, request *sockRequest) error {
+	response, err := p.ask(ctx, w, r, rt, q)
+	if err != nil {
+		if why, ok := errors.AsType[*ending](context.Cause(ctx)); ok {
+			return p.farewell(w, rt, q, why)
+		}
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusNoContent {
+		if response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusUnauthorized {
+			p.live.removeSock(sock)
+		}
+		return refusal(response)
+	}
+	p.copyHeader(w.Header(), response, rt.transport)
+	w.WriteHeader(response.StatusCode)
+	p.stream(ctx, w, response.Body, rt, q, request)
+	return nil
+}
+
+// ask sends the request to Whisp. The error is, or wraps, a problem.
+func (p *Proxy) ask(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query) (*http.Response, error) {
+	body := io.Reader(http.NoBody)
+	var tooLong *http.MaxBytesError
+	if r.ContentLength != 0 {
+		body = r.Body
+		if limit := p.cfg.MaxMessage.Bytes(); limit > 0 {
+			if limit = 2*limit + chunk; r.ContentLength > limit {
+				return nil, problem.BodyTooLarge()
+			}
+			body = http.MaxBytesReader(w, r.Body, 2*p.cfg.MaxMessage.Bytes()+chunk)
+		}
+	}
+	target := url.URL{Scheme: p.base.Scheme, Host: p.base.Host, Path: p.base.Path, RawQuery: q.encode()}
+	target.Path = strings.TrimSuffix(target.Path, "/") + rt.path // rt.path needs no escaping
+	out, err := http.NewRequestWithContext(ctx, r.Method, target.String(), body)
+	if err != nil {
+		return nil, problem.Internal().Because(errors.New("make SockJS request")) // err has the URL
+	}
+	out.ContentLength = r.ContentLength
+	out.Header = p.header(r.Header)
+	out.Header.Del("Content-Length")
+	out.Header.Set("Accept-Encoding", "identity") // a compressor would hold back what must be flushed
+	if cookie := p.cookies.ToWhisp(r.Header); cookie != "" {
+		out.Header.Set("Cookie", cookie)
+	}
+	p.metrics.request(rt.transport)
+	response, err := p.transport.RoundTrip(out)
+	if errors.As(err, &tooLong) {
+		return nil, problem.BodyTooLarge()
+	}
+	if err != nil {
+		return nil, upstreamFault(ctx, err)
+	}
+	return response, nil
+}
+
+// copyHeader sets the headers of an answer.
+func (p *Proxy) copyHeader(out http.Header, response *http.Response, t transport) {
+	for _, name := range answerHeaders {
+		if values := response.Header[name]; len(values) > 0 {
+			out[name] = values
+		}
+	}
+	for _, line := range p.cookies.ToBrowser(response.Header) {
+		out.Add("Set-Cookie", line)
+	}
+	out.Set("X-Content-Type-Options", "nosniff")
+	if t.streams() {
+		out.Set("X-Accel-Buffering", "no") // nginx before us must not buffer
+	} else if response.ContentLength >= 0 && response.StatusCode != http.StatusNoContent {
+		out.Set("Content-Length", strconv.FormatInt(response.ContentLength, 10))
+	}
+}
+
+// stream copies an answer, flushed as it comes. If we are the ones to end it, a
+// SockJS close frame comes last. A body that broke breaks towards the browser
+// too (panic with ErrAbortHandler), so that nobody takes a part for the whole.
+func (p *Proxy) stream(ctx context.Context, w http.ResponseWriter, body io.Reader, rt route, q query, request *sockRequest) {
+	end, buf := newFrameEnd(rt.transport), make([]byte, chunk)
+	for {
+		n, err := body.Read(buf)
+		request.seen.Store(p.now.Load())
+		if n > 0 {
+			request.stalled.Store(p.now.Load())
+			_, writeErr := w.Write(buf[:n])
+			if writeErr == nil {
+				writeErr = request.controller.Flush()
+			}
+			request.stalled.Store(0)
+			if writeErr != nil {
+				return // the client is gone; returning ends the request to Whisp
+			}
+			end.saw(buf[:n])
+		}
+		if err == io.EOF {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		why, ours := errors.AsType[*ending](context.Cause(ctx))
+		if ours && rt.transport.streams() && end.reached() {
+			text, _, _ := closeText(rt.transport, q.callback, why)
+			_, _ = io.WriteString(w, text)
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// farewell answers a request of a SockJS session that we are ending: with a
+// close frame if the transport carries anything back, else with a problem.
+func (p *Proxy) farewell(w http.ResponseWriter, rt route, q query, why *ending) error {
+	text, contentType, ok := closeText(rt.transport, q.callback, why)
+	if !ok || rt.transport == htmlFile || why.toClient == 0 { // htmlfile's page has not begun
+		return why.problem()
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.WriteString(w, text)
+	return nil
+}
+
+// document passes on info, adapted, or the iframe page.
+func (p *Proxy) document(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query) error {
+	response, err := p.ask(ctx, w, r, rt, q)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return refusal(response)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxInfo+1))
+	if err != nil {
+		return upstreamFault(ctx, err)
+	}
+	if len(body) > maxInfo {
+		return problem.WhispBadAnswer().Because(fmt.Errorf("%s of more than %d bytes", rt.transport, maxInfo))
+	}
+	if rt.transport == infoDoc {
+		if body, err = p.adaptInfo(body); err != nil {
+			return problem.WhispBadAnswer().Because(err)
+		}
+	} else {
+		// The page exists to be framed, but only by pages that may use realtime.
+		w.Header().Del("X-Frame-Options")
+		w.Header().Set("Content-Security-Policy", "frame-ancestors "+strings.Join(p.origins.list, " "))
+	}
+	p.copyHeader(w.Header(), response, rt.transport)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+	return nil
+}
+
+// adaptInfo makes Whisp's info true for us: our origins, cookies needed (the
+// session is one), and no base_url that would lead clients past us.
+func (p *Proxy) adaptInfo(body []byte) ([]byte, error) {
+	var doc map[string]any
+	if err := json.Unmarshal(body, &doc); err != nil || doc == nil {
+		return nil, errors.New("info is not a JSON object")
+	}
+	doc["origins"] = p.origins.list
+	doc["cookie_needed"] = true
+	delete(doc, "base_url")
+	return json.Marshal(doc)
+}

@@ -1,0 +1,200 @@
+package sockproxy
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// sweepInterval is the grain of all limits in time but the graces.
+	sweepInterval = time.Second
+	// touchTimeout bounds one Sessions.Touch, touchesAtOnce all of them.
+	touchTimeout  = 5 * time.Second
+	touchesAtOnce = 16
+)
+
+// sweepMarks is what the sweep remembers of a tunnel since it last looked.
+type sweepMarks struct {
+	up, down int64 // bytes reported to the metrics
+	frames   int64
+	frameAt  int64 // when frames was taken; 0: never
+}
+
+// One sweep per second looks at every tunnel instead of timers and deadlines
+// per tunnel, which would cost memory while idle and a system call or a timer
+// change for every message. It runs only while something is open.
+
+// wake starts the sweep unless it runs. Callers have just registered something.
+func (p *Proxy) wake() {
+	p.sweepMu.Lock()
+	defer p.sweepMu.Unlock()
+	if p.sweeping {
+		return
+	}
+	p.sweeping = true
+	go p.sweepLoop()
+}
+
+func (p *Proxy) sweepLoop() {
+	ticker := time.NewTicker(p.interval)
+	defer ticker.Stop()
+	for {
+		empty := p.live.whenEmpty()
+		if empty == nil && p.sleep() {
+			return
+		}
+		select {
+		case <-empty:
+		case <-ticker.C:
+			p.sweep()
+		}
+	}
+}
+
+// sleep ends the sweep if there is still nothing open.
+func (p *Proxy) sleep() bool {
+	p.sweepMu.Lock()
+	defer p.sweepMu.Unlock()
+	if p.live.whenEmpty() != nil {
+		return false
+	}
+	p.sweeping = false
+	return true
+}
+
+// tick updates and returns the coarse time, in nanoseconds.
+func (p *Proxy) tick() int64 {
+	now := p.clock().UnixNano()
+	p.now.Store(now)
+	return now
+}
+
+// sweep applies every limit in time once.
+func (p *Proxy) sweep() {
+	now := time.Unix(0, p.tick())
+	p.live.mu.Lock()
+	var due []*liveSession
+	var tunnels []*tunnel
+	var socks []*sockSession
+	for _, s := range p.live.sessions {
+		tunnels = append(tunnels, s.tunnels...)
+		socks = append(socks, s.socks...)
+		if p.touchDue(s, now) {
+			s.touching = true
+			due = append(due, s)
+		}
+	}
+	p.live.mu.Unlock()
+	for _, t := range tunnels {
+		t.check(now.UnixNano())
+	}
+	for _, k := range socks {
+		p.live.releaseSock(k, now)
+		k.check(now.UnixNano(), &p.cfg)
+	}
+	for _, s := range due {
+		p.touch(s)
+	}
+}
+
+// touchDue reports whether the store must be asked about s: a client of it was
+// active, or as far as we know it has expired. The caller holds live.mu.
+func (p *Proxy) touchDue(s *liveSession, now time.Time) bool {
+	switch {
+	case s.touching:
+		return false
+	case !s.expires.IsZero() && !now.Before(s.expires):
+		return true
+	case now.Sub(s.touched) < p.cfg.TouchInterval.D():
+		return false
+	}
+	for _, t := range s.tunnels {
+		if t.up.seen.Load() > s.touched.UnixNano() {
+			return true
+		}
+	}
+	return false // SockJS requests are seen by the server, which slides the session itself
+}
+
+// touch slides the session's idle limit and ends it if it is over. An error
+// that does not say so changes nothing, except that an expired session is not
+// given the benefit of the doubt.
+func (p *Proxy) touch(s *liveSession) {
+	select {
+	case p.touches <- struct{}{}:
+	default: // as many as may are on their way: at the next sweep
+		p.live.mu.Lock()
+		s.touching = false
+		p.live.mu.Unlock()
+		return
+	}
+	go func() {
+		defer func() { <-p.touches }()
+		ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
+		defer cancel()
+		expires, err := p.sessions.Touch(ctx, s.key)
+		now := p.clock()
+		p.live.mu.Lock()
+		s.touching, s.touched = false, now
+		if err == nil {
+			s.expires = expires
+		}
+		over := !s.expires.IsZero() && !now.Before(s.expires)
+		p.live.mu.Unlock()
+		switch {
+		case errors.Is(err, ErrSessionEnded):
+			p.live.end(s.key, endExpired)
+		case over:
+			p.live.end(s.key, endExpired)
+		case err != nil:
+			p.log.Warn("realtime: session not touched", "error", err)
+		}
+	}()
+}
+
+// check applies the limits to an open tunnel and reports its bytes.
+func (t *tunnel) check(now int64) {
+	t.mu.Lock()
+	open := t.open
+	t.mu.Unlock()
+	if !open {
+		return
+	}
+	t.report()
+	cfg := &t.proxy.cfg
+	for _, f := range []*flow{&t.up, &t.down} {
+		if since := f.stalled.Load(); since != 0 && now-since > int64(cfg.WriteTimeout) {
+			t.note(f.pick(slowClient, slowUpstream))
+			t.cut()
+			return
+		}
+	}
+	if last := max(t.up.seen.Load(), t.down.seen.Load()); cfg.IdleTimeout > 0 && now-last > int64(cfg.IdleTimeout) {
+		t.end(endIdle)
+	}
+	t.checkRate(now)
+}
+
+// checkRate bounds frames per second, averaged since the last look.
+func (t *tunnel) checkRate(now int64) {
+	frames, limit := t.up.frames.Load(), int64(t.proxy.cfg.MaxFrameRate)
+	elapsed := now - t.sweep.frameAt
+	if t.sweep.frameAt != 0 && elapsed < int64(time.Second) {
+		return
+	}
+	if t.sweep.frameAt != 0 && limit > 0 && float64(frames-t.sweep.frames)/time.Duration(elapsed).Seconds() > float64(limit) {
+		t.end(endTooFast)
+	}
+	t.sweep.frames, t.sweep.frameAt = frames, now
+}
+
+// report adds what was carried since the last time to the metrics. The sweep and
+// finish may come together.
+func (t *tunnel) report() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	up, down := t.up.bytes.Load(), t.down.bytes.Load()
+	t.proxy.metrics.bytes(up-t.sweep.up, down-t.sweep.down)
+	t.sweep.up, t.sweep.down = up, down
+}

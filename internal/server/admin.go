@@ -1,0 +1,61 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// adminRoutes are the admin listener's. It has no authentication of its own and
+// tells nothing private; it belongs on loopback or a cluster network.
+func (s *Server) adminRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Metrics, promhttp.HandlerOpts{}))
+	if s.cfg.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	}
+	return mux
+}
+
+// healthz says that the process lives: restart it if not.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	answerChecks(w, map[string]error{"process": nil})
+}
+
+// readyz says whether to send people here. Whisp is not asked: if it is down,
+// the app and existing sessions still work, and no other replica would do
+// better.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	checks := map[string]error{"login": s.parts.Login.Ready(), "shutdown": nil}
+	if s.draining.Load() {
+		checks["shutdown"] = errDraining
+	}
+	answerChecks(w, checks)
+}
+
+// answerChecks names each check. Causes go to the log only.
+func answerChecks(w http.ResponseWriter, checks map[string]error) {
+	answer := struct {
+		Status string            `json:"status"`
+		Checks map[string]string `json:"checks"`
+	}{"ok", make(map[string]string, len(checks))}
+	status := http.StatusOK
+	for name, err := range checks {
+		answer.Checks[name] = "ok"
+		if err != nil {
+			answer.Checks[name], answer.Status = "failing", "unavailable"
+			status = http.StatusServiceUnavailable
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer)
+}

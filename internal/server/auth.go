@@ -1,0 +1,163 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/session"
+)
+
+// findSession looks up the session of a request: an error is session_required
+// or store_unavailable.
+func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
+	found, err := s.parts.Sessions.Find(x.r.Context(), s.parts.Sessions.FromRequest(x.r), peek)
+	if errors.Is(err, session.ErrNone) {
+		return nil, problem.SessionRequired()
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.session = found
+	return found, nil
+}
+
+// login starts the authorization code flow.
+func (s *Server) login(x *exchange) error {
+	start, err := s.parts.Login.Begin(x.r.Context(), x.r.URL.Query().Get("return_to"), x.r.Cookies())
+	if err != nil {
+		return s.explain(x, err)
+	}
+	setCookies(x, start.SetCookies)
+	redirect(x, start.URL)
+	return nil
+}
+
+// callback finishes it. Whoever comes here with a session and a login that is
+// not in progress (a reload, a second click) goes on into the app.
+func (s *Server) callback(x *exchange) error {
+	finished, err := s.parts.Login.Finish(x.r.Context(), x.r.URL.Query(), x.r.Cookies())
+	setCookies(x, finished.SetCookies)
+	if err != nil {
+		if problem.From(err).Code == problem.LoginUnknown().Code {
+			if _, sessionErr := s.findSession(x, true); sessionErr == nil {
+				redirect(x, "/")
+				return nil
+			}
+		}
+		return s.explain(x, err)
+	}
+	previous := s.parts.Sessions.FromRequest(x.r)
+	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens, previous)
+	if err != nil {
+		return s.explain(x, err)
+	}
+	if key := session.KeyOf(previous); key != "" {
+		s.endAtWhisp(x.r.Context(), x, key)
+	}
+	x.session = started
+	setCookies(x, []*http.Cookie{s.parts.Sessions.Cookie(value)})
+	redirect(x, finished.ReturnTo)
+	return nil
+}
+
+// showSession tells who is signed in. With ?slide=false a page can poll without
+// keeping the session alive.
+func (s *Server) showSession(x *exchange) error {
+	peek := x.r.URL.Query().Get("slide") == "false"
+	found, err := s.findSession(x, peek)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Subject   string         `json:"subject"`
+		Issuer    string         `json:"issuer"`
+		Claims    map[string]any `json:"claims"`
+		ExpiresAt time.Time      `json:"expiresAt"`
+	}{found.Identity.Subject, found.Identity.Issuer, found.Identity.Claims, found.Expires}
+	if !peek {
+		answer.ExpiresAt = s.parts.Sessions.UnusedUntil(found)
+	}
+	return writeJSON(x, answer)
+}
+
+// logout ends the session here first, whatever happens to Whisp and the
+// provider: then tunnels, then the refresh token at Whisp. Without a session it
+// does the same nothing, so that it can be repeated.
+func (s *Server) logout(x *exchange) error {
+	ctx := x.r.Context()
+	found, err := s.findSession(x, true)
+	if err != nil && problem.From(err).Code != problem.SessionRequired().Code {
+		return err
+	}
+	answer := struct {
+		// LogoutURL is where the browser should go to end the session at the
+		// provider, too; a path of ours if the provider has no such page.
+		LogoutURL string `json:"logoutUrl"`
+		// WhispRevoked is false if Whisp could not be told.
+		WhispRevoked bool `json:"whispRevoked"`
+	}{LogoutURL: s.deps.PostLogoutPath, WhispRevoked: true}
+	if found != nil {
+		if err := s.parts.Sessions.End(ctx, found.Key); err != nil {
+			return err
+		}
+		answer.WhispRevoked = s.endAtWhisp(ctx, x, found.Key)
+		if url, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
+			answer.LogoutURL = url
+		}
+	}
+	setCookies(x, []*http.Cookie{s.parts.Sessions.ExpiredCookie()})
+	if navigation(x.r) {
+		x.Header().Set("Cache-Control", "no-store")
+		x.Header().Set("Location", answer.LogoutURL)
+		x.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
+	return writeJSON(x, answer)
+}
+
+// endAtWhisp closes an ended session's tunnels and revokes its grant; false if
+// Whisp could not be told. A browser that leaves does not stop it.
+func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
+	s.parts.Realtime.EndSession(sessionKey)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := s.parts.Broker.SignOut(ctx, sessionKey); err != nil {
+		s.deps.Logger.WarnContext(ctx, "refresh token not revoked at Whisp", "request_id", x.id, "error", err)
+		return false
+	}
+	return true
+}
+
+// explain answers a person with a page and everybody else with the problem.
+func (s *Server) explain(x *exchange, err error) error {
+	if !navigation(x.r) {
+		return err
+	}
+	x.cause = problem.From(err)
+	s.errorPage.write(x, x.cause)
+	return nil
+}
+
+// redirect answers 302 with no body to be cached.
+func redirect(x *exchange, location string) {
+	x.Header().Set("Cache-Control", "no-store")
+	x.Header().Set("Referrer-Policy", "no-referrer") // the callback's URL has a code in it
+	x.Header().Set("Location", location)
+	x.WriteHeader(http.StatusFound)
+}
+
+func setCookies(x *exchange, cookies []*http.Cookie) {
+	for _, c := range cookies {
+		http.SetCookie(x, c)
+	}
+}
+
+// jsonBody reports whether the body claims to be JSON. A form cannot.
+func jsonBody(r *http.Request) bool {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(media), "application/json")
+}

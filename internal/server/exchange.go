@@ -1,0 +1,101 @@
+package server
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/session"
+)
+
+// exchange is one request and its answer. It is the ResponseWriter that
+// everything below writes to, so that the access log knows what was sent.
+//
+// It has no Hijack or Flush of its own: [http.ResponseController] finds the real
+// ones through Unwrap.
+type exchange struct {
+	http.ResponseWriter
+	r *http.Request
+	// id names the request in logs, in answers and towards the app and Whisp.
+	id string
+	// client is the address the request came from, proxies of ours left out.
+	client string
+	// route is a name from a small fixed set, fit for a metric label.
+	route string
+	// session is set once somebody looked it up and found one.
+	session *session.Session
+	// cause is what a problem answer was about; for the log only.
+	cause *problem.Problem
+
+	started time.Time
+	status  int
+	bytes   int64
+}
+
+// WriteHeader notes the final status; informational ones pass.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts.
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	n, err := x.ResponseWriter.Write(p)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap serves [http.ResponseController].
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// fail answers with the problem in err.
+func (x *exchange) fail(err error) {
+	x.cause = problem.From(err)
+	problem.Write(x, x.id, x.cause)
+}
+
+// exchangeOf finds the exchange below whatever was wrapped around it.
+func exchangeOf(w http.ResponseWriter) *exchange {
+	for {
+		switch v := w.(type) {
+		case *exchange:
+			return v
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			panic("server: a ResponseWriter without an exchange") // a fault in routes.go
+		}
+	}
+}
+
+const requestIDHeader = "X-Request-Id"
+
+// requestID keeps a trusted proxy's id and makes one for everybody else.
+func requestID(r *http.Request, trusted bool) string {
+	if id := r.Header.Get(requestIDHeader); trusted && validRequestID(id) {
+		return id
+	}
+	var raw [10]byte
+	_, _ = rand.Read(raw[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(raw[:])
+}
+
+func validRequestID(id string) bool {
+	if len(id) < 8 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return true
+}

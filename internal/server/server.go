@@ -1,0 +1,208 @@
+// Package server is where the parts meet: listeners, routes, what happens to
+// every request, and the life of the process.
+//
+// Read routes.go to know every path and who serves it. A request goes
+//
+//	edge (name it, recover, log) → route → origin → session → one handler → broker or proxy
+//
+// and everything a handler needs is an argument. Errors are returned and turned
+// into RFC 9457 answers in one place.
+//
+// Requests are written anew by net/http on their way to the app and to Whisp, so
+// nothing behind us parses the bytes a client sent: Go's server normalises a
+// request with Content-Length and Transfer-Encoding, and refuses two lengths or
+// two Hosts.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/whisp-bff/whisp-bff/internal/broker"
+	"github.com/whisp-bff/whisp-bff/internal/login"
+	"github.com/whisp-bff/whisp-bff/internal/session"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
+)
+
+// Parts are what requests are handed to.
+type Parts struct {
+	Login     *login.RelyingParty
+	Sessions  *session.Sessions
+	Broker    *broker.Broker
+	WhispREST *upstream.WhispProxy
+	Realtime  *sockproxy.Proxy
+	App       *upstream.App
+}
+
+// Deps are what the server itself works with.
+type Deps struct {
+	PublicURL setting.URL
+	// PostLogoutPath is where a logout leads if the provider has no page for it.
+	PostLogoutPath string
+	// DurableLinks tells that a renamed account can be found again.
+	DurableLinks bool
+	// DrainTime is how long sockets may take to close at shutdown.
+	DrainTime time.Duration
+	AccessLog bool
+	Clock     func() time.Time
+	Logger    *slog.Logger
+	Metrics   *prometheus.Registry
+}
+
+// Server answers on the public and the admin listener.
+type Server struct {
+	cfg       Config
+	deps      Deps
+	parts     Parts
+	engine    *gin.Engine
+	own       map[string]string // path -> route name
+	origins   origins
+	denied    map[string]bool // operations of Whisp that may not pass
+	errorPage errorPage
+	metrics   *metrics
+	public    *http.Server
+	admin     *http.Server
+	draining  atomic.Bool
+}
+
+// New builds the server; it listens when [Server.Run] is called.
+func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
+	gin.SetMode(gin.ReleaseMode)
+	trusted, err := newClients(cfg.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("server.trusted_proxies: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, deps: deps, parts: parts,
+		own:       make(map[string]string),
+		origins:   newOrigins(deps.PublicURL, cfg.AllowedOrigins),
+		denied:    map[string]bool{upstream.OperationChangeUsername: !deps.DurableLinks},
+		errorPage: newErrorPage(),
+		metrics:   newMetrics(deps.Metrics),
+	}
+	s.engine = s.routes()
+	// net/http reports broken handshakes and the like as lines of text.
+	serverLog := slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug)
+	s.public = &http.Server{
+		Handler:           &edge{server: s, clients: trusted, hosts: knownHosts(deps.PublicURL, cfg.ExtraHosts)},
+		ReadHeaderTimeout: cfg.ReadHeaderTimeout.D(),
+		IdleTimeout:       cfg.KeepAlive.D(),
+		MaxHeaderBytes:    int(cfg.MaxHeader.Bytes()),
+		ErrorLog:          serverLog,
+	}
+	s.admin = s.newAdmin(serverLog)
+	return s, nil
+}
+
+// ClientAddress returns a function that tells where a request came from,
+// trusted proxies left out: for the app's X-Forwarded-For. cfg must be valid.
+func ClientAddress(cfg Config) (func(*http.Request) string, error) {
+	known, err := newClients(cfg.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	return func(r *http.Request) string {
+		client, _ := known.of(r)
+		return client
+	}, nil
+}
+
+// Fail answers with the problem in err; the proxies are handed it.
+func Fail(w http.ResponseWriter, _ *http.Request, err error) { exchangeOf(w).fail(err) }
+
+// Handler is the public listener's, for tests.
+func (s *Server) Handler() http.Handler { return s.public.Handler }
+
+// Listen opens both listeners, so that a taken port is an error at start and
+// not a log line later.
+func (s *Server) Listen(ctx context.Context) (public, admin net.Listener, err error) {
+	var config net.ListenConfig
+	if public, err = config.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return nil, nil, fmt.Errorf("server.listen: %w", err)
+	}
+	if admin, err = config.Listen(ctx, "tcp", s.cfg.AdminListen); err != nil {
+		_ = public.Close()
+		return nil, nil, fmt.Errorf("server.admin_listen: %w", err)
+	}
+	return public, admin, nil
+}
+
+// Run serves until ctx ends, then shuts down: not ready, shutdown_delay, sockets
+// drained, requests finished. It returns nil after a complete shutdown.
+func (s *Server) Run(ctx context.Context, public, admin net.Listener) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.parts.Login.Run(background) })
+
+	failed := make(chan error, 2)
+	for _, listener := range []struct {
+		server *http.Server
+		on     net.Listener
+	}{{s.public, public}, {s.admin, admin}} {
+		wg.Go(func() {
+			if err := listener.server.Serve(listener.on); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	s.deps.Logger.InfoContext(ctx, "listening", "public", public.Addr().String(), "admin", admin.Addr().String(), "public_url", s.deps.PublicURL.String())
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	return errors.Join(err, s.shutdown(context.WithoutCancel(ctx), stop))
+}
+
+// shutdown ends everything in the order in which clients notice it least.
+func (s *Server) shutdown(ctx context.Context, stopBackground func()) error {
+	started := s.deps.Clock()
+	s.deps.Logger.InfoContext(ctx, "shutting down")
+	s.draining.Store(true)
+	if delay := s.cfg.ShutdownDelay.D(); delay > 0 {
+		<-time.After(delay)
+	}
+	patience, cancel := context.WithTimeout(ctx, s.deps.DrainTime+s.cfg.ShutdownTimeout.D())
+	defer cancel()
+	// While sockets drain, requests are still answered, each on its last
+	// connection. The app's own sockets have nobody who could tell them.
+	s.public.SetKeepAlivesEnabled(false)
+	drainErr := s.parts.Realtime.Drain(patience)
+	s.parts.App.Close()
+	err := s.public.Shutdown(patience)
+	if err != nil {
+		_ = s.public.Close()
+	}
+	stopBackground()
+	s.parts.Broker.Wait()
+	err = errors.Join(drainErr, err, s.admin.Close())
+	s.deps.Logger.InfoContext(ctx, "shut down", "took", s.deps.Clock().Sub(started).Round(time.Millisecond), "error", err)
+	return err
+}
+
+func (s *Server) newAdmin(errorLog *log.Logger) *http.Server {
+	return &http.Server{
+		Handler:           s.adminRoutes(),
+		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout.D(),
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       s.cfg.KeepAlive.D(),
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          errorLog,
+	}
+}

@@ -1,0 +1,155 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/broker"
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/session"
+	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
+)
+
+// signInAnswer is what whisp.setAuth takes, and two fields more. The vendor's
+// browser guide reads exactly jwt, refreshToken and userId.
+type signInAnswer struct {
+	// JWT comes without "Bearer ", as setAuth wants it.
+	JWT          string    `json:"jwt"`
+	RefreshToken string    `json:"refreshToken"`
+	UserID       string    `json:"userId"`
+	Username     string    `json:"username"`
+	ExpiresAt    time.Time `json:"expiresAt"`
+}
+
+// signIn hands the browser its grant. Who signs in is what the session says.
+func (s *Server) signIn(x *exchange, found *session.Session) error {
+	request, err := readSignIn(x)
+	if err != nil {
+		return err
+	}
+	grant, err := s.parts.Broker.SignIn(x.r.Context(), broker.Caller{
+		Session: found.Key, Identity: found.Identity, Until: found.Expires,
+	}, request.Fresh)
+	if err != nil {
+		return err
+	}
+	return writeJSON(x, signInAnswer{
+		JWT: grant.JWT.Reveal(), RefreshToken: grant.RefreshToken.Reveal(),
+		UserID: grant.UserID, Username: grant.Username, ExpiresAt: grant.Expires.UTC(),
+	})
+}
+
+// signOut revokes the grant and keeps the session.
+func (s *Server) signOut(x *exchange, found *session.Session) error {
+	if err := s.parts.Broker.SignOut(x.r.Context(), found.Key); err != nil {
+		return err
+	}
+	x.Header().Set("Cache-Control", "no-store")
+	x.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+type signInRequest struct {
+	// Fresh asks for a new grant even if the present one is good.
+	Fresh bool `json:"fresh"`
+}
+
+// readSignIn takes an empty body or {"fresh": bool}. Credentials get an error
+// of their own: somebody ports a page from the vendor's guide, whose form
+// sends them.
+func readSignIn(x *exchange) (signInRequest, error) {
+	var request signInRequest
+	if x.r.Body == nil || x.r.Body == http.NoBody {
+		return request, nil
+	}
+	// One byte per second must not hold a connection for an hour.
+	_ = http.NewResponseController(x).SetReadDeadline(time.Now().Add(10 * time.Second))
+	raw, err := io.ReadAll(http.MaxBytesReader(x, x.r.Body, signInBodyLimit))
+	if err != nil {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			return request, problem.BodyTooLarge()
+		}
+		return request, problem.BodyInvalid().Because(err)
+	}
+	_ = http.NewResponseController(x).SetReadDeadline(time.Time{})
+	if raw = bytes.TrimSpace(raw); len(raw) == 0 {
+		return request, nil
+	}
+	if !jsonBody(x.r) {
+		return request, problem.BodyInvalid()
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil || fields == nil {
+		return request, problem.BodyInvalid()
+	}
+	if fields["username"] != nil || fields["password"] != nil {
+		return request, problem.CredentialsNotAccepted()
+	}
+	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict.DisallowUnknownFields()
+	if strict.Decode(&request) != nil {
+		return request, problem.BodyInvalid()
+	}
+	return request, nil
+}
+
+// serveREST carries a call to Whisp's REST API for a session.
+func (s *Server) serveREST(x *exchange, path string) error {
+	route, err := s.parts.WhispREST.Match(x.r.Method, path)
+	if err != nil {
+		if method, ok := errors.AsType[*upstream.MethodError](err); ok {
+			x.Header().Set("Allow", method.Allow)
+		}
+		return err
+	}
+	if s.denied[route.Operation] {
+		return problem.RouteForbidden().Because(fmt.Errorf("%s would rename an account that only its name can find again: the store is not durable", route.Operation))
+	}
+	if x.r.Method != http.MethodGet {
+		if err := s.origins.checkWrite(x.r); err != nil {
+			return err
+		}
+	}
+	found, err := s.findSession(x, false)
+	if err != nil {
+		return err
+	}
+	s.parts.WhispREST.Serve(x, x.r, route, found.Key)
+	return nil
+}
+
+// serveRealtime carries sockets and SockJS for a session. Origin and ticket are
+// sockproxy's to check.
+func (s *Server) serveRealtime(x *exchange, path string) error {
+	found, err := s.findSession(x, false)
+	if err != nil {
+		return err
+	}
+	s.parts.Realtime.Serve(x, x.r, path, sockproxy.Caller{
+		Session: found.Key, User: found.Identity.Key(), Expires: found.Expires,
+	})
+	return nil
+}
+
+// writeJSON answers 200 with something that no cache, frame or script tag may
+// use.
+func writeJSON(x *exchange, answer any) error {
+	encoded, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	h := x.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	x.WriteHeader(http.StatusOK)
+	_, _ = x.Write(encoded)
+	return nil
+}

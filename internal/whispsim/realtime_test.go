@@ -323,7 +323,7 @@ func TestCloseSocketsWithACode(t *testing.T) {
 			until(t, func() bool { return b.sim.OpenSockets() == 0 })
 		})
 		t.Run(transport+" cut", func(t *testing.T) {
-			b := start(t, whispsim.Config{})
+			b := start(t, whispsim.Config{SockJSDisconnectDelay: 500 * time.Millisecond})
 			c := b.person("alice").talk(transport, "s")
 			b.sim.CloseSockets(0, "")
 			if why := c.ended(); why == "1000" || why == "" {

@@ -29,7 +29,7 @@ func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
 func (s *Server) login(x *exchange) error {
 	start, err := s.parts.Login.Begin(x.r.Context(), x.r.URL.Query().Get("return_to"), x.r.Cookies())
 	if err != nil {
-		return s.explain(x, err)
+		return s.explain(x, err, "/")
 	}
 	setCookies(x, start.SetCookies)
 	redirect(x, start.URL)
@@ -48,12 +48,12 @@ func (s *Server) callback(x *exchange) error {
 				return nil
 			}
 		}
-		return s.explain(x, err)
+		return s.explain(x, err, finished.ReturnTo)
 	}
 	previous := s.parts.Sessions.FromRequest(x.r)
 	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens, previous)
 	if err != nil {
-		return s.explain(x, err)
+		return s.explain(x, err, finished.ReturnTo)
 	}
 	if key := session.KeyOf(previous); key != "" {
 		s.endAtWhisp(x.r.Context(), x, key)
@@ -123,7 +123,7 @@ func (s *Server) logout(x *exchange) error {
 // Whisp could not be told. A browser that leaves does not stop it.
 func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
 	s.parts.Realtime.EndSession(sessionKey)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := s.parts.Broker.SignOut(ctx, sessionKey); err != nil {
 		s.deps.Logger.WarnContext(ctx, "refresh token not revoked at Whisp", "request_id", x.id, "error", err)
@@ -133,12 +133,13 @@ func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string)
 }
 
 // explain answers a person with a page and everybody else with the problem.
-func (s *Server) explain(x *exchange, err error) error {
+// returnTo is where a login that is started again should end.
+func (s *Server) explain(x *exchange, err error, returnTo string) error {
 	if !navigation(x.r) {
 		return err
 	}
 	x.cause = problem.From(err)
-	s.errorPage.write(x, x.cause)
+	s.errorPage.write(x, x.cause, returnTo)
 	return nil
 }
 

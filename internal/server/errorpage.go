@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"html/template"
+	"net/url"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
@@ -14,10 +15,11 @@ func newErrorPage() errorPage {
 	return errorPage{page: template.Must(template.New("error").Parse(errorPageHTML))}
 }
 
-func (p errorPage) write(x *exchange, what *problem.Problem) {
+func (p errorPage) write(x *exchange, what *problem.Problem, returnTo string) {
 	var body bytes.Buffer
 	if err := p.page.Execute(&body, map[string]string{
 		"Title": what.Title, "Message": what.Message, "Code": what.Code, "RequestID": x.id,
+		"Again": "/auth/login?return_to=" + url.QueryEscape(returnTo),
 	}); err != nil {
 		problem.Write(x, x.id, what)
 		return
@@ -50,7 +52,7 @@ small { display: block; margin-top: 1.75rem; color: var(--soft); font: 12px/1.5 
 <main>
 <h1>{{.Title}}</h1>
 <p>{{.Message}}</p>
-<a href="/auth/login">Start again</a>
+<a href="{{.Again}}">Start again</a>
 <small>{{.Code}} · {{.RequestID}}</small>
 </main>
 </html>

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -42,7 +43,11 @@ func encode(s *Session) ([]byte, error) {
 
 func decode(key string, raw []byte) (*Session, error) {
 	var r record
-	if err := json.Unmarshal(raw, &r); err != nil {
+	// Numbers stay as the provider wrote them: a subject-like claim of 17
+	// digits must not come back rounded.
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&r); err != nil {
 		// The error text of encoding/json can quote the value.
 		return nil, fmt.Errorf("session record is not what was stored (%T)", err)
 	}

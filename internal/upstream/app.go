@@ -50,12 +50,14 @@ type AppDeps struct {
 // The query is passed as it is, odd encodings included, as is the path: nothing
 // here decides by them. Whoever protects paths decides before.
 type App struct {
-	proxy  *httputil.ReverseProxy
-	target url.URL
-	host   string // "" keeps the browser's
-	strip  *stripper
-	own    ownCookies
-	deps   AppDeps
+	proxy     *httputil.ReverseProxy
+	transport *http.Transport
+	target    url.URL
+	host      string // "" keeps the browser's
+	strip     *stripper
+	own       ownCookies
+	deps      AppDeps
+	headers   sync.Pool // of empty http.Header, for appReply
 
 	forwardedHost, forwardedProto, forwardedPort []string
 
@@ -82,28 +84,11 @@ func NewApp(cfg AppConfig, deps AppDeps) (*App, error) {
 	if !cfg.PreserveHost {
 		a.host = cfg.URL.Host
 	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
+	a.transport = appTransport(cfg)
+	a.transport.TLSClientConfig = tlsConfig
 	a.proxy = &httputil.ReverseProxy{
-		Rewrite: a.rewrite,
-		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: cfg.Timeouts.Dial.D(), KeepAlive: 15 * time.Second}).DialContext,
-			TLSClientConfig:     tlsConfig,
-			TLSHandshakeTimeout: cfg.Timeouts.TLSHandshake.D(),
-			Protocols:           &protocols,
-			// One host; each idle connection saved is a handshake saved.
-			MaxIdleConnsPerHost: 512,
-			MaxConnsPerHost:     cfg.MaxConnections,
-			// Node closes idle connections after 5 s. Closing first avoids the
-			// race in which a POST meets a connection that is just going away.
-			IdleConnTimeout:        4 * time.Second,
-			ResponseHeaderTimeout:  cfg.Timeouts.ResponseHeader.D(),
-			ExpectContinueTimeout:  time.Second,
-			MaxResponseHeaderBytes: 256 << 10,
-			DisableCompression:     true,
-			WriteBufferSize:        8 << 10,
-			ReadBufferSize:         8 << 10,
-		},
+		Rewrite:        a.rewrite,
+		Transport:      a.transport,
 		ModifyResponse: a.modify,
 		ErrorHandler:   a.failed,
 		ErrorLog:       slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),
@@ -111,6 +96,26 @@ func NewApp(cfg AppConfig, deps AppDeps) (*App, error) {
 		FlushInterval:  cfg.Flush.D(),
 	}
 	return a, nil
+}
+
+func appTransport(cfg AppConfig) *http.Transport {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: cfg.Timeouts.Dial.D(), KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout: cfg.Timeouts.TLSHandshake.D(),
+		Protocols:           &protocols,
+		// One host; each idle connection saved is a handshake saved.
+		MaxIdleConnsPerHost: 512,
+		MaxConnsPerHost:     cfg.MaxConnections,
+		// Node closes idle connections after 5 s. Closing first avoids the
+		// race in which a POST meets a connection that is just going away.
+		IdleConnTimeout:        4 * time.Second,
+		ResponseHeaderTimeout:  cfg.Timeouts.ResponseHeader.D(),
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true,
+	}
 }
 
 // ServeHTTP implements [http.Handler].
@@ -137,7 +142,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // idle ones. Later upgrades are refused; other requests still pass.
 func (a *App) Close() {
 	a.upgraded.close()
-	a.proxy.Transport.(*http.Transport).CloseIdleConnections()
+	a.transport.CloseIdleConnections()
 }
 
 // rewrite prepares the request for the app. net/http/httputil has removed the
@@ -151,7 +156,7 @@ func (a *App) rewrite(pr *httputil.ProxyRequest) {
 	}
 	out.Trailer = nil
 	header := out.Header
-	if upgrade, ok := header["Upgrade"]; ok && !websocketUpgrade(pr.In, upgrade) {
+	if header["Upgrade"] != nil && !asksForWebSocket(pr.In) {
 		delete(header, "Upgrade")
 		delete(header, "Connection")
 		delete(header, "Http2-Settings")
@@ -166,9 +171,10 @@ func (a *App) rewrite(pr *httputil.ProxyRequest) {
 	}
 }
 
-// websocketUpgrade reports whether a request may ask for this upgrade
-// (RFC 6455 section 4.1).
-func websocketUpgrade(r *http.Request, upgrade []string) bool {
+// asksForWebSocket reports whether a request asks for an upgrade to WebSocket
+// and to nothing else (RFC 6455 section 4.1).
+func asksForWebSocket(r *http.Request) bool {
+	upgrade := r.Header["Upgrade"]
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ContentLength == 0 &&
 		len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket")
 }

@@ -34,7 +34,10 @@ func (r *appReply) Header() http.Header {
 		return r.ResponseWriter.Header()
 	}
 	if r.header == nil {
-		r.header = make(http.Header, 16)
+		r.header, _ = r.app.headers.Get().(http.Header)
+		if r.header == nil {
+			r.header = make(http.Header)
+		}
 	}
 	return r.header
 }
@@ -52,7 +55,9 @@ func (r *appReply) WriteHeader(status int) {
 		}
 		to[name] = values
 	}
-	r.sent = true
+	clear(r.header)
+	r.app.headers.Put(r.header)
+	r.header, r.sent = nil, true
 	r.ResponseWriter.WriteHeader(status)
 }
 

@@ -33,35 +33,29 @@ func (o ownCookies) has(name string) bool {
 	return strings.HasPrefix(name, loginPrefix) || strings.HasPrefix(name, balancerPrefix)
 }
 
-// strip removes our cookies from a request; the app's stay byte for byte.
+// strip removes our cookies from a request; the app's stay byte for byte. It
+// writes into the slice of values, which must be the header's own.
 func (o ownCookies) strip(header http.Header) {
 	lines := header["Cookie"]
-	var kept []string
-	changed := false
-	for i, line := range lines {
-		rest, cut := o.stripLine(line)
-		if cut && !changed {
-			changed = true
-			kept = append(kept, lines[:i]...)
-		}
-		if changed && rest != "" {
-			kept = append(kept, rest)
+	kept := lines[:0]
+	for _, line := range lines {
+		if line = o.stripLine(line); line != "" {
+			kept = append(kept, line)
 		}
 	}
-	switch {
-	case !changed:
-	case len(kept) == 0:
+	if len(kept) == 0 {
 		delete(header, "Cookie")
-	default:
-		header["Cookie"] = kept
+		return
 	}
+	header["Cookie"] = kept
 }
 
-func (o ownCookies) stripLine(line string) (rest string, cut bool) {
+func (o ownCookies) stripLine(line string) string {
 	if !o.mentioned(line) {
-		return line, false
+		return line
 	}
 	var kept strings.Builder
+	cut := false
 	for pair := range strings.SplitSeq(line, ";") {
 		name, _, _ := strings.Cut(pair, "=")
 		if o.has(strings.Trim(name, " \t")) {
@@ -76,9 +70,9 @@ func (o ownCookies) stripLine(line string) (rest string, cut bool) {
 		kept.WriteString(pair)
 	}
 	if !cut {
-		return line, false
+		return line
 	}
-	return kept.String(), true
+	return kept.String()
 }
 
 // mentioned is a cheap test that most Cookie headers of other names fail.

@@ -71,8 +71,13 @@ func (p *WhispProxy) refreshPatiently(r *http.Request, body []byte) (answer, *fa
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	one := call{via: "proxy", operation: OperationRefresh, build: p.refreshRequest(r, body)}
+	var before *failure
 	for attempt := 0; ; attempt++ {
 		a, f := p.ask(ctx, one)
+		if f != nil && before != nil && ctx.Err() != nil {
+			return a, before // tells more than that our patience cut this one off
+		}
+		before = f
 		if f == nil || f.cancelled != nil || !f.transient() || p.patience == 0 {
 			return a, f
 		}

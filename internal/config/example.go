@@ -12,7 +12,7 @@ import (
 
 // minimum holds the settings that have no default, with the values that the
 // example gives them. They are its active lines, and all that anyone needs.
-var minimum = map[string]string{
+var minimum = map[string]string{ //nolint:gosec // G101 sees names of files
 	"public_url":             "https://app.example.com",
 	"app.url":                "http://127.0.0.1:3000",
 	"login.issuer":           "https://login.example.com/realms/acme",

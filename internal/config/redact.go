@@ -115,9 +115,7 @@ func (d *document) hideText() {
 			rest, _, _ = strings.Cut(rest, " #")
 		}
 		d.hidden = append(d.hidden, rest, strings.Trim(rest, `"'{}[] `))
-		for _, word := range strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune(" \t{}[],\"'", r) }) {
-			d.hidden = append(d.hidden, word)
-		}
+		d.hidden = append(d.hidden, strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune(" \t{}[],\"'", r) })...)
 	}
 	d.hidden = slices.DeleteFunc(d.hidden, func(text string) bool {
 		return len(text) < shortestHidden || slices.ContainsFunc(d.shown, func(shown string) bool { return strings.Contains(shown, text) })

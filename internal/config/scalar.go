@@ -37,7 +37,11 @@ func (d *decoder) scalar(n *node, v reflect.Value, want shape, path string) {
 var expansion = regexp.MustCompile(`\$\{[^}]*\}`)
 
 func (d *decoder) text(n *node, v reflect.Value, path string) {
-	err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.text))
+	into, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	if !ok {
+		panic("config: " + v.Type().String() + " is no encoding.TextUnmarshaler, though shapeOf says so")
+	}
+	err := into.UnmarshalText([]byte(n.text))
 	if err == nil {
 		return
 	}

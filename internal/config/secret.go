@@ -38,7 +38,8 @@ type sources struct {
 // maxSecretSize is far above any key, and below what a mistaken path reads in.
 const maxSecretSize = 64 << 10
 
-const secretForms = "write {file: /run/secrets/name}, {env: NAME}, or {value: …} for a demo"
+// secretForms is the fix for a secret in any other form.
+const secretForms = "write {file: /run/secrets/name}, {env: NAME}, or {value: …} for a demo" //nolint:gosec // G101 sees the word secret
 
 var sourceKeys = []string{"value", "env", "file"}
 
@@ -52,13 +53,13 @@ func (d *decoder) secret(n *node, v reflect.Value, path string) {
 		d.report(*n, path, "is a secret written as "+n.noun(), secretForms)
 		return
 	}
-	into := v.Addr().Interface().(*setting.Secret)
-	*into = setting.Secret{}
+	into := &setting.Secret{}
 	before := len(d.problems)
 	for _, e := range n.entries {
 		d.places[below(path, e.name)] = node{line: e.line, column: e.column}
 		d.source(e, into, path)
 	}
+	v.Set(reflect.ValueOf(*into)) // whatever follows: the section sees that a source is named
 	if len(d.problems) > before {
 		return
 	}
@@ -81,6 +82,7 @@ func (d *decoder) secret(n *node, v reflect.Value, path string) {
 		return
 	}
 	into.Resolve(secret.New(value))
+	v.Set(reflect.ValueOf(*into))
 }
 
 // source reads one of a secret's keys.

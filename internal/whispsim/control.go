@@ -85,13 +85,8 @@ type userJSON struct {
 }
 
 func (s *Server) addUserJSON(u userJSON) (any, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	added, fault := s.register(registration{username: u.Username, email: u.Email, password: secret.New(u.Password)})
-	if fault != "" {
-		return nil, errField{"user", fault}
-	}
-	return map[string]string{"id": added.id}, nil
+	id, err := s.TryAddUser(u.Username, u.Email, secret.New(u.Password))
+	return map[string]string{"id": id}, err
 }
 
 func (s *Server) failJSON(f faultJSON) error {

@@ -1,6 +1,7 @@
 package whispsim
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -37,15 +38,24 @@ func (s *Server) Users() []User {
 }
 
 // AddUser makes an account and returns its UUID. It panics if registerUser
-// would refuse it.
+// would refuse it; see [Server.TryAddUser].
 func (s *Server) AddUser(username, email string, password secret.Text) string {
+	id, err := s.TryAddUser(username, email, password)
+	if err != nil {
+		panic("whispsim: AddUser: " + err.Error())
+	}
+	return id
+}
+
+// TryAddUser is AddUser for names and passwords that come from people.
+func (s *Server) TryAddUser(username, email string, password secret.Text) (id string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, fault := s.register(registration{username: username, email: email, password: password})
 	if fault != "" {
-		panic("whispsim: AddUser " + username + ": " + fault)
+		return "", fmt.Errorf("user %q: %s", username, fault)
 	}
-	return u.id
+	return u.id, nil
 }
 
 // RefreshTokenAlive reports whether a refresh would accept the token.

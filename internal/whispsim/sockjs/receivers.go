@@ -110,7 +110,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, session *Session
 	heartBeat := time.NewTimer(s.cfg.HeartBeat)
 	defer heartBeat.Stop()
 	for written := 0; ; {
-		frame, last, cut := session.next(s.cfg.StreamLimit)
+		frame, last, cut := session.next(s.cfg.StreamLimit - written)
 		if cut {
 			return true
 		}

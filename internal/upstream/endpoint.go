@@ -79,6 +79,7 @@ func (e *Endpoint) transport() *http.Transport {
 func (e *Endpoint) URL(path, rawQuery string) *url.URL {
 	u := e.base
 	u.Path += path
+	u.RawPath = u.Path // canonical: nothing in it is, or will be, encoded
 	u.RawQuery = rawQuery
 	return &u
 }

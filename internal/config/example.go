@@ -37,10 +37,8 @@ const exampleHead = `# whisp-bff: every setting, what it does, and its default.
 #               {value: secret}              for a demo: whoever reads this file has it
 #   ${NAME}     is not expanded anywhere, but refused
 #
-# A key that is not known, stands twice or has no value is an error with its line
-# and the fix. Look for mistakes without starting:
-#
-#   whisp-bff check --config whisp-bff.yaml
+# A key that is not known, stands twice or has no value is an error: whisp-bff
+# does not start, and prints every mistake with its line and the fix.
 #
 # This file is generated from the source: go generate ./internal/config
 `

@@ -75,7 +75,7 @@ func (d *decoder) secret(n *node, v reflect.Value, path string) {
 	source := n.entries[0]
 	value, problem, fix := d.resolve(source.value, *into, path)
 	if problem == "" && isPlaceholder(value) {
-		problem, fix = "is a well-known placeholder", "put a real secret there; whisp-bff keygen makes one"
+		problem, fix = "is a well-known placeholder", "put a real secret there, such as the output of: openssl rand -base64 48"
 	}
 	if problem != "" {
 		d.report(*source.value, path, problem, fix)

@@ -18,14 +18,16 @@ import (
 // Endpoint is Whisp as a network peer. It is safe for concurrent use and lives
 // as long as the process; [Endpoint.Close] ends idle connections.
 //
-// REST and realtime have pools of their own: a SockJS poll may wait 25 s for
-// its first byte and a stream holds its connection for hours, so they must
-// neither meet REST's response timeout nor use up its connections.
+// There are three pools. Our own calls have one, so that browsers cannot crowd
+// out sign-ins. So has realtime: a SockJS poll may wait 25 s for its first byte
+// and a stream holds its connection for hours, so they must neither meet REST's
+// response timeout nor use up its connections.
 //
 // No proxy is taken from the environment, cookies are not kept, answers are not
 // decompressed, and redirects are not followed.
 type Endpoint struct {
 	base     url.URL // path without trailing slash
+	own      *http.Transport
 	rest     *http.Transport
 	realtime *http.Transport
 	dialer   *net.Dialer
@@ -50,10 +52,11 @@ func NewEndpoint(cfg WhispConfig) (*Endpoint, error) {
 	}
 	e.base.Path = strings.TrimRight(e.base.Path, "/")
 	e.base.RawPath = ""
-	e.rest = e.transport()
-	e.rest.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
-	e.rest.MaxConnsPerHost = cfg.MaxConnections
-	e.realtime = e.transport()
+	e.own, e.rest, e.realtime = e.transport(), e.transport(), e.transport()
+	for _, pool := range []*http.Transport{e.own, e.rest} {
+		pool.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
+		pool.MaxConnsPerHost = cfg.MaxConnections
+	}
 	return e, nil
 }
 
@@ -84,7 +87,7 @@ func (e *Endpoint) URL(path, rawQuery string) *url.URL {
 	return &u
 }
 
-// Transport is the pool for REST: HTTP/2 where Whisp offers it, with all phase
+// Transport is the pool for browsers' REST calls: HTTP/2 where Whisp offers it, with all phase
 // timeouts and max_connections.
 func (e *Endpoint) Transport() *http.Transport { return e.rest }
 
@@ -122,6 +125,7 @@ func (e *Endpoint) DialHTTP1(ctx context.Context) (net.Conn, error) {
 // Close ends idle connections. Calls in flight finish; using the Endpoint
 // afterwards opens new ones.
 func (e *Endpoint) Close() {
+	e.own.CloseIdleConnections()
 	e.rest.CloseIdleConnections()
 	e.realtime.CloseIdleConnections()
 }

@@ -40,6 +40,7 @@ type failure struct {
 	cancelled error // the caller's own cancellation, instead of err
 	status    int   // 0: no answer arrived
 	connected bool  // a connection was there, so the request may have been processed
+	late      bool  // our own time ran out, for whatever was waited
 	given     bool  // Retry-After was given
 	broken    bool  // the circuit breaker is open, nothing was tried
 }
@@ -53,10 +54,10 @@ type exchanger struct {
 	openFor   time.Duration
 }
 
-func newExchanger(cfg WhispConfig, deps WhispDeps) exchanger {
+func newExchanger(cfg WhispConfig, deps WhispDeps, pool http.RoundTripper) exchanger {
 	return exchanger{
 		endpoint:  deps.Endpoint,
-		transport: deps.Endpoint.Transport(),
+		transport: pool,
 		clock:     deps.Clock,
 		metrics:   deps.Metrics,
 		openFor:   cfg.Breaker.OpenFor.D(),
@@ -101,7 +102,7 @@ func (f *failure) health(via string) error {
 	switch {
 	case f == nil, f.status != 0 && f.status < 500:
 		return nil
-	case f.cancelled != nil, via == "proxy" && f.connected:
+	case f.cancelled != nil, via == "proxy" && (f.connected || f.late):
 		return errExcluded
 	default:
 		return f.err
@@ -143,7 +144,7 @@ func noAnswer(ctx context.Context, err error, connected bool) *failure {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &failure{cancelled: ctx.Err(), connected: connected}
 	}
-	return &failure{err: transportProblem(ctx, err), connected: connected}
+	return &failure{err: transportProblem(ctx, err), connected: connected, late: ctx.Err() != nil}
 }
 
 func transportProblem(ctx context.Context, err error) *problem.Problem {

@@ -69,7 +69,7 @@ type WhispDeps struct {
 // be resolved: an empty API key is an error.
 func NewWhisp(cfg WhispConfig, deps WhispDeps) (*Whisp, error) {
 	w := &Whisp{
-		exchanger: newExchanger(cfg, deps),
+		exchanger: newExchanger(cfg, deps, deps.Endpoint.own),
 		logger:    deps.Logger,
 		random:    deps.Rand,
 		total:     cfg.Timeouts.Total.D(),

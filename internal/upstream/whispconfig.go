@@ -19,7 +19,7 @@ type WhispConfig struct {
 	Retries         int              `yaml:"retries" doc:"How often a call of ours that may be repeated is repeated; 0 to 2."`
 	MaxRetryWait    setting.Duration `yaml:"max_retry_wait" doc:"Longest wait before a repetition; a longer Retry-After is handed to the client instead; up to 30s."`
 	Breaker         BreakerConfig    `yaml:"breaker"`
-	MaxConnections  int              `yaml:"max_connections" doc:"Most connections to Whisp for REST, sockets not counted; 0 is no limit."`
+	MaxConnections  int              `yaml:"max_connections" doc:"Most connections to Whisp for browsers' REST calls, and as many for our own; sockets are not counted; more calls wait; 0 is no limit."`
 	MaxBody         setting.Size     `yaml:"max_body" doc:"Largest body of a browser's REST call; 1KiB to 64MiB."`
 	RefreshPatience setting.Duration `yaml:"refresh_patience" doc:"How long a browser's token refresh is repeated inside before it fails, which logs the user out of the chat; up to 1m."`
 	ExtraRoutes     []ExtraRoute     `yaml:"extra_routes" doc:"Whisp routes that may pass besides the documented ones; registerUser and signin can not be added."`

@@ -75,7 +75,7 @@ type WhispProxy struct {
 // NewWhispProxy returns the proxy. cfg must have passed Validate.
 func NewWhispProxy(cfg WhispConfig, deps WhispProxyDeps) *WhispProxy {
 	return &WhispProxy{
-		exchanger: newExchanger(cfg, deps.WhispDeps),
+		exchanger: newExchanger(cfg, deps.WhispDeps, deps.Endpoint.rest),
 		routes:    newRoutes(cfg.ExtraRoutes),
 		cookies:   deps.Cookies,
 		events:    deps.Events,
@@ -196,7 +196,9 @@ func (p *passage) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		err = p.explain(err)
 		p.metrics.observe("proxy", p.route.Operation, outcomeOf(err), took)
-		if !connected.Load() && !errors.Is(err, context.Canceled) {
+		// Time that ran out before a connection was there may have been spent
+		// waiting for our own pool; a failed dial ends long before.
+		if !connected.Load() && p.ctx.Err() == nil {
 			report = err
 		}
 		return nil, err

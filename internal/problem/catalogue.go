@@ -164,12 +164,6 @@ func AccountInvalid() *Problem {
 		Message: "The chat service does not accept the account that your profile maps to. Ask your administrator."}
 }
 
-// ClaimsInsufficient: the identity lacks the claims the mapping needs.
-func ClaimsInsufficient() *Problem {
-	return &Problem{Status: http.StatusUnprocessableEntity, Code: "claims_insufficient", Title: "Profile incomplete",
-		Message: "Your profile lacks what a chat account needs, such as a user name or an e-mail address. Ask your administrator."}
-}
-
 // Realtime.
 
 // TicketRefused: no ticket, or one that is used, late or another session's.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -138,23 +139,20 @@ func serverFor(h http.Handler) *http.Server {
 // serve returns when ctx ends or a listener fails, with everything closed.
 func serve(ctx context.Context, sim *whispsim.Server, servers []*http.Server, listeners []net.Listener) error {
 	failed := make(chan error, len(servers))
+	var running sync.WaitGroup
 	for i, server := range servers {
-		go func() { failed <- server.Serve(listeners[i]) }()
+		running.Go(func() { failed <- server.Serve(listeners[i]) })
 	}
 	var err error
-	running := len(servers)
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 		err = fmt.Errorf("serve: %w", err)
-		running--
 	}
 	sim.Close()
 	for _, server := range servers {
 		_ = server.Close()
 	}
-	for range running {
-		<-failed
-	}
+	running.Wait()
 	return err
 }

@@ -41,7 +41,7 @@ func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := wsconn.Accept(w, r, "v12.stomp", "v11.stomp", "v10.stomp")
 	if err != nil {
-		s.log.Info("handshake failed", "error", err)
+		s.log.InfoContext(r.Context(), "handshake failed", "error", err)
 		return
 	}
 	session := s.openSession(u, conn)
@@ -76,6 +76,6 @@ func (s *Server) openSockJS(w http.ResponseWriter, r *http.Request, server strin
 }
 
 func (s *Server) refuseTicket(w http.ResponseWriter, r *http.Request) {
-	s.log.Info("ticket refused", "path", r.URL.Path)
+	s.log.InfoContext(r.Context(), "ticket refused", "path", r.URL.Path)
 	s.send(w, unauthorized(r, "Missing, unknown, used or expired ticket"))
 }

@@ -148,7 +148,7 @@ func (s *Server) checkProof(p proof, r *http.Request) (subject string, a answer,
 		good := s.keys[hash]
 		s.mu.Unlock()
 		if !good {
-			s.log.Info("API key refused", "path", r.URL.Path)
+			s.log.InfoContext(r.Context(), "API key refused", "path", r.URL.Path)
 			return "", answer{status: s.cfg.KeyRefusedStatus}, true
 		}
 	case userJWT:
@@ -158,7 +158,7 @@ func (s *Server) checkProof(p proof, r *http.Request) (subject string, a answer,
 		}
 		var err error
 		if subject, err = s.verifyJWT(token, false); err != nil {
-			s.log.Debug("JWT refused", "path", r.URL.Path, "error", err)
+			s.log.DebugContext(r.Context(), "JWT refused", "path", r.URL.Path, "error", err)
 			return "", unauthorized(r, "Invalid or expired token"), true
 		}
 	case noProof:

@@ -23,28 +23,40 @@ const Redacted = "[redacted]"
 // Text is a secret string. The zero value is the empty secret. Text is
 // comparable only through [Text.Equal], which takes constant time.
 type Text struct {
-	_     [0]func() // no ==, which would not be constant-time
-	value string
+	_ [0]func() // no ==, which would not be constant-time
+	// value is a pointer because fmt prints unexported fields of a struct
+	// without asking their methods; it does not follow pointers there.
+	value *string
 }
 
 // New wraps value.
-func New(value string) Text { return Text{value: value} }
+func New(value string) Text {
+	if value == "" {
+		return Text{}
+	}
+	return Text{value: &value}
+}
 
 // Reveal returns the value itself. Call it only where the value leaves for the
 // place it is meant for.
-func (t Text) Reveal() string { return t.value }
+func (t Text) Reveal() string {
+	if t.value == nil {
+		return ""
+	}
+	return *t.value
+}
 
 // Empty reports whether there is no secret.
-func (t Text) Empty() bool { return t.value == "" }
+func (t Text) Empty() bool { return t.value == nil }
 
 // Equal compares in time that depends on the lengths only.
 func (t Text) Equal(other Text) bool {
-	return subtle.ConstantTimeCompare([]byte(t.value), []byte(other.value)) == 1
+	return subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // String implements [fmt.Stringer]; it never returns the value.
 func (t Text) String() string {
-	if t.value == "" {
+	if t.Empty() {
 		return ""
 	}
 	return Redacted

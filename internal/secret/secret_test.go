@@ -18,7 +18,11 @@ func TestTextIsRedactedEverywhere(t *testing.T) {
 		Keys []secret.Text
 		Map  map[string]secret.Text
 		Ptr  *secret.Text
+
+		hidden struct{ key secret.Text }
+		list   []secret.Text
 	}{
+		hidden: struct{ key secret.Text }{secret.New(value)}, list: []secret.Text{secret.New(value)},
 		Key: secret.New(value), Keys: []secret.Text{secret.New(value)},
 		Map: map[string]secret.Text{"k": secret.New(value)},
 	}
@@ -29,7 +33,10 @@ func TestTextIsRedactedEverywhere(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
 		out = append(out, fmt.Sprintf(verb, text), fmt.Sprintf(verb, &text), fmt.Sprintf(verb, holder.Keys), fmt.Sprintf(verb, holder.Map))
 	}
-	out = append(out, fmt.Sprintf("%+v", holder), fmt.Errorf("wrap: %v", text).Error())
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+		out = append(out, fmt.Sprintf(verb, holder), fmt.Sprintf(verb, &holder))
+	}
+	out = append(out, fmt.Errorf("wrap: %v", text).Error())
 	encoded, err := json.Marshal(holder)
 	if err != nil {
 		t.Fatal(err)

@@ -192,7 +192,7 @@ func (a *App) modify(response *http.Response) error {
 			continue
 		}
 		if a.warned.CompareAndSwap(false, true) {
-			a.deps.Logger.Warn("the app set a cookie whose name belongs to whisp-bff; it was dropped, and so will others without a word")
+			a.deps.Logger.WarnContext(response.Request.Context(), "the app set a cookie whose name belongs to whisp-bff; it was dropped, and so will others without a word")
 		}
 	}
 	if len(kept) == 0 {
@@ -205,7 +205,10 @@ func (a *App) modify(response *http.Response) error {
 
 // failed is ReverseProxy's ErrorHandler.
 func (a *App) failed(w http.ResponseWriter, _ *http.Request, err error) {
-	reply := w.(*appReply)
+	reply, ours := w.(*appReply)
+	if !ours {
+		return // ServeHTTP hands out nothing else
+	}
 	r := reply.request
 	switch {
 	case reply.hijacked: // the connection is gone, there is nothing to write to

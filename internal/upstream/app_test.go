@@ -475,8 +475,7 @@ func TestAppFaults(t *testing.T) {
 
 func TestAppClientGoneIsSilent(t *testing.T) {
 	entered := make(chan struct{})
-	var s *appSite
-	s = newAppSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s := newAppSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		<-r.Context().Done()
 	}))

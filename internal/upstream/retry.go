@@ -44,17 +44,18 @@ func (f failure) transient() bool {
 }
 
 // backoff returns a wait of full jitter: anywhere between zero and an upper
-// bound that doubles with every attempt (0, 1, …), at most limit.
+// bound that doubles with every attempt (0, 1, …), at most limit, which is at most 30 s.
 func backoff(random io.Reader, attempt int, limit time.Duration) time.Duration {
 	bound := min(firstBackoff<<min(attempt, 10), limit)
 	if bound <= 0 {
 		return 0
 	}
-	var seed [8]byte
+	var seed [4]byte
 	if _, err := io.ReadFull(random, seed[:]); err != nil {
 		return bound // no jitter is still correct
 	}
-	return time.Duration(binary.BigEndian.Uint64(seed[:]) % uint64(bound))
+	fraction := int64(binary.BigEndian.Uint32(seed[:])) // of 2^32
+	return time.Duration(fraction*bound.Microseconds()>>32) * time.Microsecond
 }
 
 // pause waits; it reports false if ctx would end before, and then does not wait

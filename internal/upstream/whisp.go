@@ -144,7 +144,7 @@ func (w *Whisp) withKey(ctx context.Context, o ours) (answer, *failure) {
 		case f != nil:
 			return a, f
 		case o.keyRefused(a.status):
-			w.refuseKey(i)
+			w.refuseKey(ctx, i)
 		case a.status == http.StatusUnauthorized && w.movedFrom(i):
 			// Meanwhile another call found this key refused, so the 401 may
 			// have been about the key.
@@ -195,10 +195,10 @@ func (o ours) keyRefused(status int) bool {
 		status == http.StatusUnauthorized && o.operation != operationSignIn
 }
 
-func (w *Whisp) refuseKey(i int64) {
+func (w *Whisp) refuseKey(ctx context.Context, i int64) {
 	w.keys.refuse(i)
 	w.metrics.keys.Inc()
-	w.logger.Error("whisp refuses an API key", slog.Int64("whisp.api_keys", i))
+	w.logger.ErrorContext(ctx, "whisp refuses an API key of whisp.api_keys; the next is used, if there is one", slog.Int64("index", i))
 }
 
 func (w *Whisp) movedFrom(i int64) bool {

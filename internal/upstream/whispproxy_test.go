@@ -425,7 +425,7 @@ func TestRefreshGivesUpWhenPatienceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := whispConfig("https://whisp.test")
 		deps := whispDeps(t, cfg)
-		deps.Rand = strings.NewReader(strings.Repeat("\x7f", 8*1000))
+		deps.Rand = strings.NewReader(strings.Repeat("\x7f", 4*1000))
 		proxy := NewWhispProxy(cfg, WhispProxyDeps{WhispDeps: deps, Fail: fail, Cookies: NewBalancerCookies(cfg.URL, time.Now)})
 		calls := 0
 		proxy.transport = roundTrip(func(*http.Request) (*http.Response, error) {

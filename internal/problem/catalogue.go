@@ -10,6 +10,26 @@ func SessionRequired() *Problem {
 		Message: "You are not signed in, or your session has ended. Sign in again."}
 }
 
+// CredentialRefused: a credential that is for one of the identity sources did
+// not pass its checks. No weaker source is asked then.
+func CredentialRefused() *Problem {
+	return &Problem{Status: http.StatusUnauthorized, Code: "credential_refused", Title: "Credential refused",
+		Message: "Your sign-in was not accepted or has ended. Sign in again."}
+}
+
+// AccessDenied: who asks is known, and may not have this.
+func AccessDenied() *Problem {
+	return &Problem{Status: http.StatusForbidden, Code: "access_denied", Title: "Access denied",
+		Message: "You are signed in, but you are not allowed to see this."}
+}
+
+// IdentityUnavailable: whoever could say who is asking (key set, introspection
+// endpoint, the app) did not answer.
+func IdentityUnavailable() *Problem {
+	return &Problem{Status: http.StatusServiceUnavailable, Code: "identity_unavailable", Title: "Identity cannot be checked",
+		Message: "It cannot be checked right now who you are. Try again in a moment."}
+}
+
 // StoreUnavailable: the session store did not answer in time.
 func StoreUnavailable() *Problem {
 	return &Problem{Status: http.StatusServiceUnavailable, Code: "store_unavailable", Title: "Session store unavailable",

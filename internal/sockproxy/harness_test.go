@@ -281,6 +281,7 @@ func rawUpstream(t testing.TB) (address string, conns chan *net.TCPConn) {
 		t.Fatal(err)
 	}
 	conns = make(chan *net.TCPConn, 10)
+	var all []net.Conn // also keeps them from being collected, which would close them
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
@@ -288,6 +289,7 @@ func rawUpstream(t testing.TB) (address string, conns chan *net.TCPConn) {
 			if err != nil {
 				return
 			}
+			all = append(all, conn)
 			head := readHead(t, conn)
 			_, after, _ := strings.Cut(head, "Sec-WebSocket-Key: ")
 			key, _, _ := strings.Cut(after, "\r\n")
@@ -299,8 +301,8 @@ func rawUpstream(t testing.TB) (address string, conns chan *net.TCPConn) {
 	t.Cleanup(func() {
 		_ = listener.Close()
 		accepting.Wait()
-		for len(conns) > 0 {
-			_ = (<-conns).Close()
+		for _, conn := range all {
+			_ = conn.Close()
 		}
 	})
 	return listener.Addr().String(), conns

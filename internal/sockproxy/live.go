@@ -30,7 +30,7 @@ type live struct {
 	sessions map[string]*liveSession
 	users    map[string]*usage
 	total    usage
-	socks    map[sockID]*sockSession
+	socks    map[string]*sockSession
 	draining bool
 	// empty is closed and replaced when the last tunnel and SockJS session is gone.
 	empty chan struct{}
@@ -57,7 +57,7 @@ func newLive(cfg *Config, clock func() time.Time) *live {
 	return &live{
 		cfg: cfg, clock: clock,
 		sessions: map[string]*liveSession{}, users: map[string]*usage{},
-		socks: map[sockID]*sockSession{}, ended: map[string]time.Time{}, empty: make(chan struct{}),
+		socks: map[string]*sockSession{}, ended: map[string]time.Time{}, empty: make(chan struct{}),
 	}
 }
 

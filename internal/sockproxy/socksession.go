@@ -14,19 +14,18 @@ import (
 // poll to say so.
 const closingMemory = 2 * time.Second
 
-// sockID names a SockJS session on the wire.
-type sockID struct{ server, session string }
-
 // sockSession is an admitted SockJS session: one client's attempt with one
 // transport. It belongs to the browser session whose ticket admitted it.
 //
 //	admitted ──request── busy ──done── admitted … ──quiet──▶ released
 //	   any ──end──▶ closing: requests in flight are ended, the next is told
 type sockSession struct {
-	id     sockID
-	owner  *liveSession
-	ticket ticketHash
-	clock  func() time.Time
+	// id is the session segment alone, since Spring knows sessions by that:
+	// with the server segment, a stranger could reach one under another name.
+	id, server string
+	owner      *liveSession
+	ticket     ticketHash
+	clock      func() time.Time
 
 	mu       sync.Mutex
 	closing  *ending
@@ -46,8 +45,8 @@ type sockRequest struct {
 // admit finds the SockJS session of a request (nil: a tunnel), or admits it if
 // its ticket may, and counts the request in: the caller owes it a leave.
 func (p *Proxy) admit(ctx context.Context, rt route, q query, c Caller, request *sockRequest) (*sockSession, error) {
-	id, hash := sockID{rt.server, rt.session}, hashTicket(q.ticket)
-	found, err := p.live.joinSock(id, hash, c, request)
+	hash := hashTicket(q.ticket)
+	found, err := p.live.joinSock(rt, hash, c, request)
 	if err != nil || found != nil {
 		return found, err
 	}
@@ -57,7 +56,7 @@ func (p *Proxy) admit(ctx context.Context, rt route, q query, c Caller, request 
 	if ok, err := p.tickets.Admit(ctx, hash, c.Session, rt.server); err != nil || !ok {
 		return nil, ticketVerdict(ok, err)
 	}
-	admitted, err := p.live.addSock(id, hash, c, request)
+	admitted, err := p.live.addSock(rt, hash, c, request)
 	if err == nil {
 		p.wake()
 	}
@@ -144,20 +143,20 @@ func (e *ending) problem() *problem.Problem {
 
 // joinSock joins an admitted SockJS session; nil, nil: there is none, and one
 // might be admitted.
-func (l *live) joinSock(id sockID, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
+func (l *live) joinSock(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.socks[id] == nil {
+	if l.socks[rt.session] == nil {
 		return nil, l.admissible(c)
 	}
-	return l.joinFound(id, hash, c, request)
+	return l.joinFound(rt, hash, c, request)
 }
 
 // joinFound joins a session that exists. One of another browser session, or
 // brought with another ticket, is refused.
-func (l *live) joinFound(id sockID, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
-	found := l.socks[id]
-	if found.owner.key != c.Session || found.ticket != hash {
+func (l *live) joinFound(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
+	found := l.socks[rt.session]
+	if found.owner.key != c.Session || found.ticket != hash || found.server != rt.server {
 		return nil, problem.TicketRefused()
 	}
 	if err := found.join(request); err != nil {
@@ -167,22 +166,22 @@ func (l *live) joinFound(id sockID, hash ticketHash, c Caller, request *sockRequ
 }
 
 // addSock registers a SockJS session, or says why it may not be.
-func (l *live) addSock(id sockID, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
+func (l *live) addSock(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.admissible(c); err != nil {
 		return nil, err
 	}
-	if l.socks[id] != nil { // two first requests at once
-		return l.joinFound(id, hash, c, request)
+	if l.socks[rt.session] != nil { // two first requests at once
+		return l.joinFound(rt, hash, c, request)
 	}
 	user := l.users[c.User]
 	if over(l.total.socks, l.cfg.MaxTunnels) || user != nil && over(user.socks, l.cfg.MaxTunnelsPerUser) {
 		return nil, problem.TunnelLimit()
 	}
-	k := &sockSession{id: id, owner: l.session(c), ticket: hash, clock: l.clock, seen: l.clock()}
+	k := &sockSession{id: rt.session, server: rt.server, owner: l.session(c), ticket: hash, clock: l.clock, seen: l.clock()}
 	k.owner.socks = append(k.owner.socks, k)
-	l.socks[id] = k
+	l.socks[rt.session] = k
 	l.users[k.owner.user].socks++
 	l.total.socks++
 	return k, k.join(request)

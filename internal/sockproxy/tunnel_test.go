@@ -140,6 +140,7 @@ func TestUpstreamRulesBroken(t *testing.T) {
 	up := <-conns
 	_, _ = up.Write(frame(0x81, true, "masked"))
 	wantClose(t, c, closeInternal)
+	_ = c.Close()
 	s.closedBecause(upstreamProtocol)
 }
 

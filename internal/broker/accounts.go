@@ -58,9 +58,23 @@ func newAccounts(deps Deps) *accounts {
 	}
 }
 
+// keyChanges is how often a sign-in begins anew because Whisp refused the API
+// key and another took its place.
+const keyChanges = 3
+
 // signIn signs the caller in to its account, making the account if there is
 // none; registered tells that.
 func (a *accounts) signIn(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
+	for range keyChanges {
+		in, registered, err = a.signInOnce(ctx, caller)
+		if !errors.Is(err, upstream.ErrKeyChanged) {
+			break
+		}
+	}
+	return in, registered, err
+}
+
+func (a *accounts) signInOnce(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
 	known, err := a.links.find(ctx, caller.Identity)
 	if err != nil {
 		return upstream.SignedIn{}, false, err

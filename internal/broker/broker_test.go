@@ -300,6 +300,43 @@ func TestRevokedKeyDoesNotDropLinks(t *testing.T) {
 	}
 }
 
+// A revoked key makes every sign-in look like a wrong password. Nobody may get a
+// second account for that, even where links are lost and another name is free.
+func TestKeyThatChangesOnTheWayGivesNobodyASecondAccount(t *testing.T) {
+	f := newFixture(t, false)
+	f.whisp.add("alice", "another's", "a@elsewhere.example")
+	first := f.signIn("s", person("1", "alice")) // alice-xxxxxxxx
+	f.whisp.mu.Lock()
+	delete(f.whisp.accounts, "alice") // the name is free now
+	f.whisp.mu.Unlock()
+	f.restart(false)
+
+	f.whisp.set("signin", upstream.ErrUnauthorized)
+	f.whisp.set("register", fmt.Errorf("%w: %w", problem.WhispKeyRefused(), upstream.ErrKeyChanged))
+	f.whisp.after = func(operation string) {
+		if operation == "register" { // from here on the other key is in use
+			f.whisp.set("signin", nil)
+			f.whisp.set("register", nil)
+		}
+	}
+	if got := f.signIn("s2", person("1", "alice")); got.UserID != first.UserID {
+		t.Errorf("a second account: %s beside %s", got.UserID, first.UserID)
+	}
+
+	// And where the link is known.
+	f.whisp.set("signin", upstream.ErrUnauthorized)
+	f.whisp.set("probe", fmt.Errorf("%w: %w", upstream.ErrKeyChanged, problem.WhispKeyRefused()))
+	f.whisp.after = func(operation string) {
+		if operation == "probe" {
+			f.whisp.set("signin", nil)
+			f.whisp.set("probe", nil)
+		}
+	}
+	if got := f.signIn("s3", person("1", "alice")); got.UserID != first.UserID {
+		t.Errorf("linked: %s instead of %s", got.UserID, first.UserID)
+	}
+}
+
 func TestCallerWhoLeavesIsNoFailure(t *testing.T) {
 	f := newFixture(t, true)
 	ctx, cancel := context.WithCancel(t.Context())

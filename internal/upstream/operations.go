@@ -70,7 +70,9 @@ type (
 
 // Register creates an account. [*InvalidError] means a malformed field or a name
 // or e-mail that is taken. When the error is WhispTimeout, WhispUnreachable or
-// WhispFailed the account may exist nevertheless: see surelyNotProcessed.
+// WhispFailed the account may exist nevertheless: see surelyNotProcessed. With
+// [ErrKeyChanged] nothing was registered, and any 401 at sign-in before it may
+// have been about the key: look for the account again.
 func (w *Whisp) Register(ctx context.Context, r Registration) error {
 	a, err := w.do(ctx, ours{
 		operation: operationRegister, method: http.MethodPost, path: pathRegister,

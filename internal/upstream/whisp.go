@@ -20,8 +20,9 @@ import (
 // same: [Whisp.ProbeKey] tells the two apart.
 var ErrUnauthorized = errors.New("whisp refuses the credentials")
 
-// ErrKeyChanged is returned by [Whisp.ProbeKey] when the key that was in use is
-// refused and another has taken its place: repeat the call that failed.
+// ErrKeyChanged is returned by [Whisp.ProbeKey] and [Whisp.Register] when the key
+// that was in use is refused and another has taken its place: go through the
+// calls before it again.
 var ErrKeyChanged = errors.New("another API key is in use now")
 
 // InvalidError means that Whisp answered 400: a field is malformed, or the user
@@ -145,6 +146,11 @@ func (w *Whisp) withKey(ctx context.Context, o ours) (answer, *failure) {
 			return a, f
 		case o.keyRefused(a.status):
 			w.refuseKey(ctx, i)
+			if o.operation == operationRegister && len(w.keys.list) > 1 {
+				// Whoever registers has found out by sign-in that there is no
+				// account, and the key may have been why.
+				return answer{}, &failure{err: problem.WhispKeyRefused().Because(ErrKeyChanged).After(time.Second), connected: true}
+			}
 		case a.status == http.StatusUnauthorized && w.movedFrom(i):
 			// Meanwhile another call found this key refused, so the 401 may
 			// have been about the key.

@@ -51,7 +51,7 @@ const commands = {
     }
     const page = await contexts.get(contextName).newPage();
     page.on("response", (response) => void record(response));
-    page.on("console", (message) => message.type() === "error" && complaints.push(`${name}: ${message.text()}`));
+    page.on("console", (message) => message.type() === "error" && complaints.push(`${name}: ${message.text()} ${message.location().url}`));
     page.on("pageerror", (error) => complaints.push(`${name}: ${error}`));
     pages.set(name, page);
   },

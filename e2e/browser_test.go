@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,7 @@ type exchange struct {
 // unless it contains one of the expected texts.
 func newBrowser(t testing.TB, expected ...string) *browser {
 	t.Helper()
-	b := &browser{process: start(t, "browser", tools.node, "browser.mjs", tools.chromium), next: 1, waiting: map[int]chan reply{}}
+	b := &browser{process: startScript(t, "browser.mjs", tools.chromium), next: 1, waiting: map[int]chan reply{}}
 	var hello reply
 	b.process.line(t, &hello)
 	go b.read()
@@ -118,6 +119,12 @@ func call[T any](t testing.TB, b *browser, c command) T {
 		t.Fatal(err)
 	}
 	return decode[T](t, given)
+}
+
+// cookiesOf leaves out those of other hosts.
+func (b *browser) cookiesOf(t testing.TB, context, host string) []cookie {
+	t.Helper()
+	return slices.DeleteFunc(b.cookies(t, context), func(c cookie) bool { return c.Domain != host })
 }
 
 // tab is a page in one person's browser; "alice/2" shares its cookies with "alice".

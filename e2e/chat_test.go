@@ -63,16 +63,20 @@ func (p *tab) say(t testing.TB, text string) {
 func healsUnseen(t *testing.T, st *stack, alice, bob *tab) {
 	before := st.sim.Counters()["refreshToken"][http.StatusOK]
 	eventually(t, "a refresh after the JWT expired", func() bool {
-		alice.do(t, "evaluate", command{"script": `() => { const at = location.hash; location.hash = ""; setTimeout(() => (location.hash = at)); }`})
+		alice.reopenChat(t)
 		alice.sees(t, ".theirs .bubble", "Hi Alice")
 		return st.sim.Counters()["refreshToken"][http.StatusOK] > before
 	})
 
 	before = st.sim.Counters()["refreshToken"][http.StatusOK]
+	for _, person := range []*tab{alice, bob} {
+		person.watchStatus(t)
+	}
 	st.sim.CloseSockets(1012, "restart")
 	for _, person := range []*tab{alice, bob} {
-		person.sees(t, "#status", "Reconnecting")
-		person.sees(t, "#status", "Connected")
+		if seen := person.statusWas(t, "Reconnecting", "Connected"); len(seen) != 2 {
+			t.Errorf("%s saw %q", person.name, seen)
+		}
 	}
 	if after := st.sim.Counters()["refreshToken"][http.StatusOK]; after < before+2 {
 		t.Errorf("%d refreshes for two sockets that came back", after-before)
@@ -82,6 +86,40 @@ func healsUnseen(t *testing.T, st *stack, alice, bob *tab) {
 	if notice := call[string](t, alice.b, command{"do": "text", "page": "alice", "selector": "#notice"}); notice != "" {
 		t.Errorf("alice was shown %q", notice)
 	}
+}
+
+// reopenChat leaves the open chat and comes back, which fetches its messages.
+func (p *tab) reopenChat(t testing.TB) {
+	t.Helper()
+	evaluate[any](t, p, `() => {
+		const at = location.hash;
+		location.hash = "";
+		setTimeout(() => (location.hash = at));
+	}`, nil)
+}
+
+// watchStatus notes from here on what the status pill shows, however briefly.
+func (p *tab) watchStatus(t testing.TB) {
+	t.Helper()
+	evaluate[any](t, p, `() => {
+		const pill = document.getElementById("status");
+		window.statusSeen = [];
+		new MutationObserver(() => window.statusSeen.push(pill.textContent)).observe(pill, { childList: true });
+	}`, nil)
+}
+
+// statusWas waits until the pill has shown the wanted texts in that order, and
+// returns all it has shown.
+func (p *tab) statusWas(t testing.TB, wanted ...string) []string {
+	t.Helper()
+	return evaluate[[]string](t, p, `async (wanted) => {
+		const shown = () => wanted.reduce((from, text) => {
+			const at = from < 0 ? -1 : window.statusSeen.indexOf(text, from);
+			return at < 0 ? -1 : at + 1;
+		}, 0) > 0;
+		while (!shown()) await new Promise(requestAnimationFrame);
+		return window.statusSeen;
+	}`, wanted)
 }
 
 func logsOut(t *testing.T, st *stack, alice, bob *tab) {

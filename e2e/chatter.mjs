@@ -19,6 +19,7 @@ export function chat({ Client }, open, { jwt, userId, chatId, message }) {
         const event = JSON.parse(body);
         if (event.type !== "SEND_MSG" || event.message !== message) return;
         const version = client.connectedVersion;
+        client.onWebSocketClose = () => {}; // from here on it is ours
         client.deactivate().then(() => resolve({ event, version }), reject);
       });
       client.publish({

@@ -48,7 +48,7 @@ func TestFaultsOfWhisp(t *testing.T) {
 		{"429 with Retry-After", fails(whispsim.Fault{Status: 429, RetryAfter: "7"}), heals, 503, "whisp_rate_limited", "7"},
 		{"garbage", fails(whispsim.Fault{Garbage: true}), heals, 502, "whisp_bad_answer", ""},
 		{"no Authorization header", fails(whispsim.Fault{NoAuthorization: true}), heals, 502, "whisp_bad_answer", ""},
-		{"cut in the middle", fails(whispsim.Fault{Drop: whispsim.DropMid}), heals, 502, "whisp_bad_answer", ""},
+		{"cut in the middle", fails(whispsim.Fault{Drop: whispsim.DropMid}), heals, 503, "whisp_unreachable", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			alice := st.login(t, "alice")

@@ -27,6 +27,15 @@ type process struct {
 	log    *logbook    // standard error
 	exited chan struct{}
 	err    error // what Wait returned, once exited is closed
+	script bool  // ends with its standard input, and not by a signal
+}
+
+// startScript runs one of our node scripts.
+func startScript(t testing.TB, script string, args ...string) *process {
+	t.Helper()
+	p := start(t, script, tools.node, append([]string{script}, args...)...)
+	p.script = true
+	return p
 }
 
 // start runs a program until the test ends or [process.stop].
@@ -70,8 +79,8 @@ func start(t testing.TB, name string, program string, args ...string) *process {
 	return p
 }
 
-// stop asks the process to end, by SIGTERM and by the end of its input, and
-// fails the test if it does not, or not with status 0.
+// stop asks the process to end and fails the test if it does not, or not with
+// status 0.
 func (p *process) stop(t testing.TB) {
 	t.Helper()
 	select {
@@ -80,7 +89,9 @@ func (p *process) stop(t testing.TB) {
 	default:
 	}
 	_ = p.stdin.Close()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if !p.script {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	}
 	deadline := time.After(patience)
 	for {
 		select {
@@ -89,7 +100,7 @@ func (p *process) stop(t testing.TB) {
 				p.lines = nil
 			}
 		case <-p.exited:
-			if status, ok := errors.AsType[*exec.ExitError](p.err); ok && !byOurSignal(status) {
+			if status, ok := errors.AsType[*exec.ExitError](p.err); ok && status.ExitCode() != 0 {
 				t.Errorf("%s ended with %v:\n%s", p.name, p.err, p.log.tail(6000))
 			}
 			return
@@ -100,12 +111,6 @@ func (p *process) stop(t testing.TB) {
 			return
 		}
 	}
-}
-
-// byOurSignal: node has no handler for SIGTERM and dies of it.
-func byOurSignal(err *exec.ExitError) bool {
-	status, ok := err.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
 // line waits for the next line of output and decodes it.

@@ -49,6 +49,9 @@ const provider = new Provider(issuer, {
   scopes: ["openid", "profile", "email", "offline_access"],
   findAccount,
   issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed("refresh_token"),
+  // Tabs of one browser that log in at the same moment replace one another's
+  // session here; what they were given must not die with it.
+  expiresWithSession: async () => false,
   loadExistingGrant,
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
   features: {
@@ -82,7 +85,8 @@ async function loadExistingGrant(ctx) {
   return grant;
 }
 
-const page = (title, body) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title}</title>${body}</html>`;
+const page = (title, body) =>
+  `<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>${title}</title>${body}</html>`;
 
 function logoutSource(ctx, form) {
   ctx.body = page("Sign out", `${form}<button id="logout" form="op.logoutForm" name="logout" value="yes">Sign out</button>`);

@@ -45,7 +45,7 @@ func TestSocketsInNode(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got echoed
-			start(t, "socket.mjs", tools.node, "socket.mjs", string(options)).line(t, &got)
+			startScript(t, "socket.mjs", string(options)).line(t, &got)
 			got.check(t, transport, message)
 		})
 	}

@@ -85,7 +85,7 @@ func (st *stack) startProvider(t testing.TB, port int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := start(t, "oidc-provider", tools.node, "provider.mjs", string(options))
+	provider := startScript(t, "provider.mjs", string(options))
 	var listening struct{ Issuer string }
 	provider.line(t, &listening)
 	return listening.Issuer

@@ -1,0 +1,65 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+)
+
+// writeProfiles writes CPU profiles of whisp-bff to dir, one for each kind of
+// load: read them with go tool pprof.
+func writeProfiles(ctx context.Context, l *lab, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nothing secret is in a profile
+		return err
+	}
+	pair, err := l.newPair(ctx, siteOptions{pprof: true})
+	if err != nil {
+		return err
+	}
+	for name, c := range map[string]contender{"proxied": pair.proxied(0)[1], "sign-in": pair.signIn(0)[1]} {
+		if err := l.profile(ctx, c, filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+const profileSeconds = 8
+
+// profile keeps c busy while its CPU profile is taken, then asks for its heap's.
+func (l *lab) profile(ctx context.Context, c contender, path string) error {
+	warm, err := l.turn(ctx, c, 5*warmUp)
+	if err != nil {
+		return err
+	}
+	admin := "http://" + c.site.admin.String() + "/debug/pprof/"
+	c.site.client.Timeout = 0
+	done := make(chan error, 1)
+	go func() {
+		done <- c.site.save(ctx, fmt.Sprintf("%sprofile?seconds=%d", admin, profileSeconds), path+".cpu.pprof")
+	}()
+	busy, err := l.turn(ctx, c, int(warm.rate*(profileSeconds+1)))
+	if profileErr := <-done; profileErr != nil {
+		return profileErr
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: %.0f requests/s while profiled, CPU %s and %.1f allocations per request\n", path, busy.rate, busy.cpu, busy.allocs)
+	return c.site.save(ctx, admin+"allocs", path+".allocs.pprof")
+}
+
+func (s *site) save(ctx context.Context, url, path string) error {
+	answer, body, err := s.get(ctx, url)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, answer.Status)
+	}
+	return os.WriteFile(path, []byte(body), 0o600)
+}

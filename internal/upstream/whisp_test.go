@@ -387,7 +387,7 @@ func TestAKeyThatIsRefusedMakesWayForTheNext(t *testing.T) {
 	for range 3 {
 		asked = nil
 		err := whisp.Register(ctx, Registration{Username: "alice"})
-		if outcomeName(err) != "whisp_key_refused" || !errors.Is(err, ErrKeyChanged) || len(asked) != 1 {
+		if problem.From(err).Code != "whisp_key_refused" || !errors.Is(err, ErrKeyChanged) || len(asked) != 1 {
 			t.Errorf("all revoked: %v after %d calls", err, len(asked))
 		}
 	}

@@ -1,0 +1,22 @@
+package identity
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Deps are what sources need besides their configuration.
+type Deps struct {
+	Logger *slog.Logger
+	Clock  func() time.Time
+	Rand   io.Reader
+	// Metrics is where a source registers what it counts.
+	Metrics prometheus.Registerer
+	// Transport is used for every call a source makes; nil: the source builds
+	// one of its own, with its own connections.
+	Transport http.RoundTripper
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/login"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/session"
 )
@@ -27,9 +28,10 @@ func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
 
 // login starts the authorization code flow.
 func (s *Server) login(x *exchange) error {
-	start, err := s.parts.Login.Begin(x.r.Context(), x.r.URL.Query().Get("return_to"), x.r.Cookies())
+	returnTo := x.r.URL.Query().Get("return_to")
+	start, err := s.parts.Login.Begin(x.r.Context(), returnTo, x.r.Cookies())
 	if err != nil {
-		return s.explain(x, err, "/")
+		return s.explain(x, err, login.SafeReturnTo(returnTo))
 	}
 	setCookies(x, start.SetCookies)
 	redirect(x, start.URL)

@@ -39,7 +39,7 @@ func (c clients) of(r *http.Request) (client string, trusted bool) {
 		if err != nil {
 			break // what stands left of something unreadable cannot be trusted
 		}
-		address = hop.Unmap()
+		address = hop.Unmap().WithZone("") // a zone is free text
 		if !c.trusts(address) {
 			break
 		}

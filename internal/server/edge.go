@@ -29,15 +29,53 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ResponseWriter: w, r: r, client: client, route: routeUnknown,
 		id: requestID(r, trusted), started: e.server.deps.Clock(),
 	}
-	r.Header.Set(requestIDHeader, x.id)
-	w.Header().Set(requestIDHeader, x.id)
+	id := []string{x.id}
+	r.Header[requestIDHeader], w.Header()[requestIDHeader] = id, id
+	keepThroughHops(r.Header)
 	defer e.server.observe(x)
 	defer e.recover(x)
+	if r.ContentLength != 0 {
+		defer e.takeBody(x)()
+	}
 	if err := e.check(r); err != nil {
+		if problem.From(err).Status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		}
 		x.fail(err)
 		return
 	}
 	e.server.route(x)
+}
+
+// takeBody bounds the body of a request, and returns what bounds the rest of it
+// that nobody wanted.
+func (e *edge) takeBody(x *exchange) (afterwards func()) {
+	if unframed(x.r) {
+		x.Header().Set("Connection", "close")
+	}
+	x.body = newSlowBody(x.ResponseWriter, x.r.Body, e.server.bodyPatience)
+	// A copy: net/http looks at its own request to see how much is left.
+	own := *x.r
+	own.Body = x.body
+	x.r = &own
+	return x.body.wait
+}
+
+// keepThroughHops takes our request id out of what a client calls hop-by-hop:
+// proxies, ours included, remove what Connection names.
+func keepThroughHops(h http.Header) {
+	for i, line := range h["Connection"] {
+		if len(line) < len(requestIDHeader) || !strings.Contains(strings.ToLower(line), strings.ToLower(requestIDHeader)) {
+			continue
+		}
+		var kept []string
+		for token := range strings.SplitSeq(line, ",") {
+			if !strings.EqualFold(strings.TrimSpace(token), requestIDHeader) {
+				kept = append(kept, token)
+			}
+		}
+		h["Connection"][i] = strings.Join(kept, ",")
+	}
 }
 
 // check refuses what no route of ours or of the app should ever see.
@@ -54,7 +92,8 @@ func (e *edge) check(r *http.Request) error {
 }
 
 // recover answers 500 to a panic. A handler that wants the connection broken
-// (ReverseProxy does, when an answer breaks off half way) gets that.
+// (ReverseProxy does, when an answer breaks off half way) gets that, and so
+// does one that panics half way: the client must not take half for the whole.
 func (e *edge) recover(x *exchange) {
 	fault := recover()
 	if fault == nil {
@@ -66,9 +105,12 @@ func (e *edge) recover(x *exchange) {
 	e.server.deps.Logger.LogAttrs(x.r.Context(), slog.LevelError, "panic",
 		slog.String("request_id", x.id), slog.String("route", x.route),
 		slog.String("type", fmt.Sprintf("%T", fault)), slog.String("stack", string(debug.Stack())))
-	if x.status == 0 {
-		x.fail(problem.Internal())
+	if x.status != 0 {
+		panic(http.ErrAbortHandler)
 	}
+	clear(x.Header()) // half of somebody else's answer
+	x.Header()[requestIDHeader] = []string{x.id}
+	x.fail(problem.Internal())
 }
 
 // knownHosts are the Host headers that are ours, the default port written out

@@ -3,7 +3,9 @@ package server
 import (
 	"bytes"
 	"html/template"
+	"math"
 	"net/url"
+	"strconv"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
@@ -25,6 +27,9 @@ func (p errorPage) write(x *exchange, what *problem.Problem, returnTo string) {
 		return
 	}
 	h := x.Header()
+	if what.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(what.RetryAfter.Seconds()))))
+	}
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -13,8 +13,8 @@ import (
 // exchange is one request and its answer. It is the ResponseWriter that
 // everything below writes to, so that the access log knows what was sent.
 //
-// It has no Hijack or Flush of its own: [http.ResponseController] finds the real
-// ones through Unwrap.
+// It has no Hijack of its own: [http.ResponseController] finds the real one
+// through Unwrap.
 type exchange struct {
 	http.ResponseWriter
 	r *http.Request
@@ -24,6 +24,8 @@ type exchange struct {
 	client string
 	// route is a name from a small fixed set, fit for a metric label.
 	route string
+	// body is nil if the request has none.
+	body *slowBody
 	// session is set once somebody looked it up and found one.
 	session *session.Session
 	// cause is what a problem answer was about; for the log only.
@@ -34,12 +36,17 @@ type exchange struct {
 	bytes   int64
 }
 
-// WriteHeader notes the final status; informational ones pass.
+// WriteHeader notes the final status; informational ones pass. A second final
+// status is dropped: gin, which does not see what handlers write past it, sends
+// one when they are done.
 func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+	if x.status != 0 {
+		return
+	}
+	x.ResponseWriter.WriteHeader(status) // panics if it is out of range
+	if status >= 200 || status == http.StatusSwitchingProtocols {
 		x.status = status
 	}
-	x.ResponseWriter.WriteHeader(status)
 }
 
 // Write counts.
@@ -49,7 +56,26 @@ func (x *exchange) Write(p []byte) (int, error) {
 	}
 	n, err := x.ResponseWriter.Write(p)
 	x.bytes += int64(n)
+	x.rested()
 	return n, err
+}
+
+// FlushError sends what is buffered.
+func (x *exchange) FlushError() error {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	err := http.NewResponseController(x.ResponseWriter).Flush()
+	x.rested()
+	return err
+}
+
+// rested takes a read deadline off: sending may have made net/http read the rest
+// of the body, and watch the client from then on.
+func (x *exchange) rested() {
+	if x.body != nil {
+		x.body.rest()
+	}
 }
 
 // Unwrap serves [http.ResponseController].

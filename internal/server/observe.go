@@ -93,7 +93,7 @@ func (s *Server) observe(x *exchange) {
 	attributes := make([]slog.Attr, 0, 11)
 	attributes = append(attributes,
 		slog.String("request_id", x.id),
-		slog.String("method", x.r.Method),
+		slog.String("method", clip(x.r.Method, 16)),
 		slog.String("route", x.route),
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.bytes),

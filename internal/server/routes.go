@@ -37,8 +37,8 @@ func (s *Server) routes() *gin.Engine {
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
 	engine.ContextWithFallback = true
-	engine.NoRoute(func(c *gin.Context) { exchangeOf(c.Writer).fail(problem.NotFound()) })
-	engine.NoMethod(func(c *gin.Context) { exchangeOf(c.Writer).fail(problem.MethodNotAllowed()) })
+	engine.NoRoute(adapt(func(*exchange) error { return problem.NotFound() }))
+	engine.NoMethod(adapt(func(*exchange) error { return problem.MethodNotAllowed() }))
 
 	for _, endpoint := range []struct {
 		method, path, name string
@@ -57,13 +57,15 @@ func (s *Server) routes() *gin.Engine {
 	return engine
 }
 
-// adapt is where gin ends: below it there is net/http only.
+// adapt is where gin ends: below it there is net/http only. gin is told that
+// the answer was written, or it would add a body of its own to a 405.
 func adapt(handle func(*exchange) error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		x := exchangeOf(c.Writer)
 		if err := handle(x); err != nil {
 			x.fail(err)
 		}
+		c.Writer.WriteHeaderNow()
 	}
 }
 

@@ -76,6 +76,8 @@ type Server struct {
 	public    *http.Server
 	admin     *http.Server
 	draining  atomic.Bool
+
+	bodyPatience time.Duration
 }
 
 // New builds the server; it listens when [Server.Run] is called.
@@ -92,6 +94,8 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		denied:    map[string]bool{upstream.OperationChangeUsername: !deps.DurableLinks},
 		errorPage: newErrorPage(),
 		metrics:   newMetrics(deps.Metrics),
+
+		bodyPatience: bodyPatience,
 	}
 	s.engine = s.routes()
 	// net/http reports broken handshakes and the like as lines of text.
@@ -102,6 +106,8 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		IdleTimeout:       cfg.KeepAlive.D(),
 		MaxHeaderBytes:    int(cfg.MaxHeader.Bytes()),
 		ErrorLog:          serverLog,
+		// "OPTIONS *" is refused like any other path that is none.
+		DisableGeneralOptionsHandler: true,
 	}
 	s.admin = s.newAdmin(serverLog)
 	return s, nil
@@ -190,10 +196,25 @@ func (s *Server) shutdown(ctx context.Context, stopBackground func()) error {
 		_ = s.public.Close()
 	}
 	stopBackground()
-	s.parts.Broker.Wait()
+	// Whoever asked has been answered or is gone; what is still under way at Whisp
+	// only saves itself a registration.
+	within(patience, s.parts.Broker.Wait)
 	err = errors.Join(drainErr, err, s.admin.Close())
 	s.deps.Logger.InfoContext(ctx, "shut down", "took", s.deps.Clock().Sub(started).Round(time.Millisecond), "error", err)
 	return err
+}
+
+// within waits for wait, but not longer than ctx.
+func within(ctx context.Context, wait func()) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		wait()
+	}()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
 }
 
 func (s *Server) newAdmin(errorLog *log.Logger) *http.Server {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/broker"
@@ -65,19 +66,13 @@ type signInRequest struct {
 // sends them.
 func readSignIn(x *exchange) (signInRequest, error) {
 	var request signInRequest
-	if x.r.Body == nil || x.r.Body == http.NoBody {
+	if x.body == nil {
 		return request, nil
 	}
-	// One byte per second must not hold a connection for an hour.
-	_ = http.NewResponseController(x).SetReadDeadline(time.Now().Add(10 * time.Second))
-	raw, err := io.ReadAll(http.MaxBytesReader(x, x.r.Body, signInBodyLimit))
+	raw, err := readSmall(x)
 	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			return request, problem.BodyTooLarge()
-		}
-		return request, problem.BodyInvalid().Because(err)
+		return request, err
 	}
-	_ = http.NewResponseController(x).SetReadDeadline(time.Time{})
 	if raw = bytes.TrimSpace(raw); len(raw) == 0 {
 		return request, nil
 	}
@@ -97,6 +92,26 @@ func readSignIn(x *exchange) (signInRequest, error) {
 		return request, problem.BodyInvalid()
 	}
 	return request, nil
+}
+
+// readSmall reads a body that needs no more than a packet, and no more than ten
+// seconds.
+func readSmall(x *exchange) ([]byte, error) {
+	x.body.endBy(min(10*time.Second, x.body.patience))
+	// The writer below, so that net/http learns to close the connection.
+	raw, err := io.ReadAll(http.MaxBytesReader(x.ResponseWriter, x.body, signInBodyLimit))
+	if err == nil {
+		return raw, nil
+	}
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, problem.BodyTooLarge()
+	}
+	x.Header().Set("Connection", "close")
+	p := problem.BodyInvalid()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.Status = http.StatusRequestTimeout
+	}
+	return nil, p.Because(err)
 }
 
 // serveREST carries a call to Whisp's REST API for a session.

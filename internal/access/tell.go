@@ -1,0 +1,118 @@
+package access
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+)
+
+// maxHeaderValue bounds one identity header in bytes; a longer value is left
+// out rather than cut, since half a list of groups says something else.
+const maxHeaderValue = 4 << 10
+
+// Headers are the names that [Policy.Tell] may set. They must be removed from
+// every request before.
+func (p *Policy) Headers() []string {
+	names := make([]string, len(p.headers))
+	for i, h := range p.headers {
+		names[i] = h.name
+	}
+	return names
+}
+
+// Tell sets the identity headers of id in h. A claim that is missing sets none.
+//
+// A list becomes its elements joined by commas, commas inside them as %2C. A
+// value with anything but printable ASCII is written as in RFC 8187 section
+// 3.2.1, UTF-8” and percent-encoding, so that no claim can break out of its
+// header.
+func (p *Policy) Tell(h http.Header, id identity.Identity) {
+	for _, header := range p.headers {
+		value, ok := claim(id, header.claim)
+		if !ok {
+			continue
+		}
+		if text := headerValue(value); text != "" && len(text) <= maxHeaderValue {
+			h[header.name] = []string{text}
+		}
+	}
+}
+
+func headerValue(value any) string {
+	text, ok := scalar(value)
+	if !ok {
+		list := words(value)
+		for i, word := range list {
+			list[i] = strings.ReplaceAll(word, ",", "%2C")
+		}
+		text = strings.Join(list, ",")
+	}
+	for i := range len(text) {
+		if text[i] < 0x20 || text[i] > 0x7e {
+			return "UTF-8''" + url.PathEscape(text)
+		}
+	}
+	return strings.TrimSpace(text)
+}
+
+// claim finds a claim by its name, or by a path of names with dots between
+// (Keycloak's realm_access.roles). sub and iss are the identity's own.
+func claim(id identity.Identity, name string) (any, bool) {
+	switch name {
+	case "sub":
+		return id.Subject, true
+	case "iss":
+		return id.Issuer, true
+	}
+	if value, ok := id.Claims[name]; ok {
+		return value, true
+	}
+	var current any = id.Claims
+	for part := range strings.SplitSeq(name, ".") {
+		object, ok := current.(map[string]any)
+		if !ok {
+			return nil, false
+		}
+		if current, ok = object[part]; !ok {
+			return nil, false
+		}
+	}
+	return current, true
+}
+
+// scalar returns text, numbers and booleans as text.
+func scalar(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool, float64, int, int64:
+		return fmt.Sprint(v), true
+	}
+	return "", false
+}
+
+// words returns a list's texts, or a text's words (the form of RFC 6749's
+// scope).
+func words(value any) []string {
+	switch v := value.(type) {
+	case []any:
+		var list []string
+		for _, element := range v {
+			if text, ok := scalar(element); ok {
+				list = append(list, text)
+			}
+		}
+		return list
+	case []string:
+		return append([]string(nil), v...)
+	case string:
+		return strings.Fields(v)
+	}
+	return nil
+}

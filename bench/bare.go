@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +20,8 @@ import (
 const roleBare = "bare"
 
 // serveBare is the yardstick beside nginx: what net/http does with nothing on
-// top. /plain is answered from memory, everything else by a ReverseProxy that is
-// tuned (pooled buffers, enough idle connections) and looks at nothing. The
+// top. /plain is answered from memory, /mallocs is runtime.MemStats.Mallocs,
+// everything else is for a ReverseProxy that is tuned (pooled buffers, enough idle connections) and looks at nothing. The
 // distance from here is ours; the distance from here to nginx is Go's.
 //
 // The first line of in is the upstream's address; it serves until in ends.
@@ -44,14 +46,34 @@ func serveBare(in io.Reader, out io.Writer) error {
 	}
 	plain := []byte(plainBody)
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/plain" {
+		switch r.URL.Path {
+		default:
 			proxy.ServeHTTP(w, r)
-			return
+		case "/plain":
+			w.Header()["Content-Type"] = []string{"application/json"}
+			_, _ = w.Write(plain)
+		case "/mallocs":
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			fmt.Fprint(w, stats.Mallocs)
 		}
-		w.Header()["Content-Type"] = []string{"application/json"}
-		_, _ = w.Write(plain)
 	})}
 	return server.Serve(listener)
+}
+
+func (l *lab) bareMallocs(ctx context.Context) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.bare.address.String()+"/mallocs", nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var mallocs float64
+	_, err = fmt.Fscan(answer.Body, &mallocs)
+	return mallocs, err
 }
 
 // plainBody is as long as a sign-in's answer, about.

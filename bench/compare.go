@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// contender is one server answering one request again and again.
+// contender is one server doing one thing again and again.
 type contender struct {
 	name    string
 	process *process
-	request []byte
-	// site is whisp-bff's, which counts its allocations; nil for others.
-	site *site
+	order   order // without Address and Total
+	// mallocs is how many heap objects the server has allocated so far; nil for
+	// nginx, where nobody counts.
+	mallocs func(context.Context) (float64, error)
 	// target is the least wanted ratio to the first contender; 0 is none.
 	target float64
 }
@@ -71,10 +72,10 @@ func (l *lab) turn(ctx context.Context, c contender, total int) (sample, error) 
 	if err != nil {
 		return s, err
 	}
+	o := c.order
+	o.Address, o.Total = c.process.address, total
 	cpu := c.process.cpu()
-	result, err := l.do(order{
-		Do: "request", Address: c.process.address, Requests: [][]byte{c.request}, Total: total, Conns: parallel, Want: "HTTP/1.1 200 ",
-	})
+	result, err := l.do(o)
 	if err != nil {
 		return s, err
 	}
@@ -86,13 +87,18 @@ func (l *lab) turn(ctx context.Context, c contender, total int) (sample, error) 
 	return s, err
 }
 
-// allocations is how many heap objects whisp-bff has allocated so far. Asking
-// allocates, too, some 2,000 of them: a tenth of one per request of a turn.
+// allocations asks c.mallocs. Asking allocates, too, some 2,000 objects: a tenth
+// of one per request of a turn.
 func (c contender) allocations(ctx context.Context) (float64, error) {
-	if c.site == nil {
+	if c.mallocs == nil {
 		return 0, nil
 	}
-	return c.site.metric(ctx, "go_memstats_mallocs_total")
+	return c.mallocs(ctx)
+}
+
+// again is the order to send one request over and over.
+func again(request []byte) order {
+	return order{Do: "request", Requests: [][]byte{request}, Conns: parallel, Want: []byte("HTTP/1.1 200 ")}
 }
 
 // rawRequest serialises a request as a browser's fetch would send it, in as many

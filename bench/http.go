@@ -14,15 +14,15 @@ func measureHTTP(ctx context.Context, l *lab, p plan, out *report) error {
 		return err
 	}
 	proxied := append(quiet.proxied(0.5), contender{
-		name: "net/http ReverseProxy alone", process: l.bare, request: rawRequest("GET", l.bare, "/page", "Cookie: "+quiet.cookie),
+		name: "net/http ReverseProxy alone", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/page", "Cookie: "+quiet.cookie)),
 	})
 	if err := out.compare(ctx, l, p, "Proxied GET, 1 KiB", proxied); err != nil {
 		return err
 	}
 	signIn := append(quiet.signIn(1.2), contender{
-		name: "net/http answering a constant", process: l.bare, request: rawRequest("GET", l.bare, "/plain"),
+		name: "net/http answering a constant", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/plain")),
 	}, contender{
-		name: "nginx answering a constant", process: quiet.nginx, request: rawRequest("GET", quiet.nginx, "/plain"),
+		name: "nginx answering a constant", process: quiet.nginx, order: again(rawRequest("GET", quiet.nginx, "/plain")),
 	})
 	if err := out.compare(ctx, l, p, "Sign-in from a live grant", signIn); err != nil {
 		return err
@@ -86,9 +86,9 @@ func (p *pair) stop() {
 // the same bytes and only passes them on.
 func (p *pair) proxied(target float64) []contender {
 	return []contender{
-		{name: "nginx", process: p.nginx, request: rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie)},
-		{name: "whisp-bff, session checked", process: p.bff, site: p.site, target: target,
-			request: rawRequest("GET", p.bff, "/page", "Cookie: "+p.cookie)},
+		{name: "nginx", process: p.nginx, order: again(rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie))},
+		{name: "whisp-bff, session checked", process: p.bff, mallocs: p.site.mallocs, target: target,
+			order: again(rawRequest("GET", p.bff, "/page", "Cookie: "+p.cookie))},
 	}
 }
 
@@ -97,8 +97,8 @@ func (p *pair) proxied(target float64) []contender {
 // proxies.
 func (p *pair) signIn(target float64) []contender {
 	return []contender{
-		{name: "nginx, proxied GET", process: p.nginx, request: rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie)},
-		{name: "whisp-bff, live grant", process: p.bff, site: p.site, target: target, request: p.signInRequest()},
+		{name: "nginx, proxied GET", process: p.nginx, order: again(rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie))},
+		{name: "whisp-bff, live grant", process: p.bff, mallocs: p.site.mallocs, target: target, order: again(p.signInRequest())},
 	}
 }
 

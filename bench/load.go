@@ -27,7 +27,7 @@ type order struct {
 	// which waits for its answer before it sends the next.
 	Total, Conns int
 	// Want is how every answer must begin, or the order fails.
-	Want string
+	Want []byte
 }
 
 // outcome is how it went.
@@ -42,7 +42,7 @@ type outcome struct {
 // clients are the state of that process: between orders, open sockets.
 type clients struct {
 	loop    *loop
-	sockets []*conn
+	sockets map[netip.AddrPort][]*conn // by the server they were opened at
 }
 
 // serveLoad follows orders until in ends.
@@ -53,7 +53,7 @@ func serveLoad(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c := &clients{loop: l}
+	c := &clients{loop: l, sockets: map[netip.AddrPort][]*conn{}}
 	for {
 		var o order
 		if err := orders.Decode(&o); err != nil {
@@ -81,9 +81,10 @@ func (c *clients) follow(o order) (outcome, error) {
 	case "open": // a WebSocket with each request, and hold it
 		return c.open(o)
 	case "echo": // over the sockets held
-		return exchange{loop: c.loop, conns: c.sockets[:min(o.Conns, len(c.sockets))], order: o, length: frameLength}.run()
+		held := c.sockets[o.Address]
+		return exchange{loop: c.loop, conns: held[:min(o.Conns, len(held))], order: o, length: frameLength}.run()
 	case "close": // the sockets held
-		return c.close()
+		return c.close(o)
 	}
 	return outcome{}, fmt.Errorf("no order called %q", o.Do)
 }
@@ -128,7 +129,6 @@ func (x exchange) run() (outcome, error) {
 	}
 	latencies := make([]time.Duration, 0, total)
 	sentAt := make([]time.Duration, len(x.loop.conns))
-	want := []byte(x.order.Want)
 	sent := 0
 	started := time.Now()
 	send := func(c *conn) error {
@@ -165,7 +165,7 @@ func (x exchange) run() (outcome, error) {
 			if n == 0 {
 				continue
 			}
-			if !bytes.HasPrefix(c.in, want) {
+			if !bytes.HasPrefix(c.in, x.order.Want) {
 				return result, fmt.Errorf("answered %q", c.in[:min(n, 600)])
 			}
 			latencies = append(latencies, time.Since(started)-sentAt[c.index])

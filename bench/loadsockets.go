@@ -24,7 +24,7 @@ func (c *clients) open(o order) (outcome, error) {
 		if err != nil {
 			return err
 		}
-		c.sockets = append(c.sockets, socket)
+		c.sockets[o.Address] = append(c.sockets[o.Address], socket)
 		begun[socket.index] = begins
 		next++
 		return socket.write(o.Requests[next-1])
@@ -69,11 +69,12 @@ func (c *clients) open(o order) (outcome, error) {
 	return result, nil
 }
 
-// close closes every socket held, as a closed tab does: without a Close frame.
-func (c *clients) close() (outcome, error) {
-	for _, socket := range c.sockets {
+// close closes every socket held at a server, as a closed tab does: without a
+// Close frame.
+func (c *clients) close(o order) (outcome, error) {
+	for _, socket := range c.sockets[o.Address] {
 		c.loop.close(socket)
 	}
-	c.sockets = nil
+	delete(c.sockets, o.Address)
 	return outcome{}, nil
 }

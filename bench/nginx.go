@@ -89,7 +89,7 @@ func (l *lab) startNginx(ctx context.Context, accessLog bool) (*process, error) 
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start("nginx", address, filepath.Join(dir, "stderr.log"), l.nginx, "-c", path, "-p", dir, "-e", filepath.Join(dir, "error.log"))
+	p, err := start("nginx", address, filepath.Join(dir, "error.log"), l.nginx, "-c", path, "-p", dir, "-e", filepath.Join(dir, "error.log"))
 	if err != nil {
 		return nil, err
 	}

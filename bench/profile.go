@@ -21,7 +21,7 @@ func writeProfiles(ctx context.Context, l *lab, dir string) error {
 		return err
 	}
 	for name, c := range map[string]contender{"proxied": pair.proxied(0)[1], "sign-in": pair.signIn(0)[1]} {
-		if err := l.profile(ctx, c, filepath.Join(dir, name)); err != nil {
+		if err := l.profile(ctx, pair.site, c, filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -31,16 +31,16 @@ func writeProfiles(ctx context.Context, l *lab, dir string) error {
 const profileSeconds = 8
 
 // profile keeps c busy while its CPU profile is taken, then asks for its heap's.
-func (l *lab) profile(ctx context.Context, c contender, path string) error {
+func (l *lab) profile(ctx context.Context, s *site, c contender, path string) error {
 	warm, err := l.turn(ctx, c, 5*warmUp)
 	if err != nil {
 		return err
 	}
-	admin := "http://" + c.site.admin.String() + "/debug/pprof/"
-	c.site.client.Timeout = 0
+	admin := "http://" + s.admin.String() + "/debug/pprof/"
+	s.client.Timeout = 0
 	done := make(chan error, 1)
 	go func() {
-		done <- c.site.save(ctx, fmt.Sprintf("%sprofile?seconds=%d", admin, profileSeconds), path+".cpu.pprof")
+		done <- s.save(ctx, fmt.Sprintf("%sprofile?seconds=%d", admin, profileSeconds), path+".cpu.pprof")
 	}()
 	busy, err := l.turn(ctx, c, int(warm.rate*(profileSeconds+1)))
 	if profileErr := <-done; profileErr != nil {
@@ -50,7 +50,7 @@ func (l *lab) profile(ctx context.Context, c contender, path string) error {
 		return err
 	}
 	fmt.Printf("%s: %.0f requests/s while profiled, CPU %s and %.1f allocations per request\n", path, busy.rate, busy.cpu, busy.allocs)
-	return c.site.save(ctx, admin+"allocs", path+".allocs.pprof")
+	return s.save(ctx, admin+"allocs", path+".allocs.pprof")
 }
 
 func (s *site) save(ctx context.Context, url, path string) error {

@@ -57,12 +57,12 @@ func (r *report) verdict() {
 // table prints a comparison; the first contender is what ratios are to.
 func (r *report) table(title string, contenders []contender, samples [][]sample) {
 	r.line("")
-	r.line("%-34s %7s %6s %8s %7s %8s %8s %7s %7s", title, "req/s", "ratio", "CPU/req", "ratio", "p50", "p99", "RSS", "allocs")
+	r.line("%-34s %7s %6s %8s %7s %8s %8s %7s %7s", title, "per s", "ratio", "CPU each", "ratio", "p50", "p99", "RSS", "allocs")
 	for i, c := range contenders {
 		of := samples[i]
 		faster := ratio(of, samples[0], rate)
 		allocs, mark := "", ""
-		if c.site != nil {
+		if c.mallocs != nil {
 			allocs = fmt.Sprintf("%.0f", median(of, allocsEach))
 		}
 		if c.target > 0 {

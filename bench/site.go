@@ -191,6 +191,10 @@ func (s *site) login(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("login ended with %s and without a session: %s", finished.Status, body)
 }
 
+func (s *site) mallocs(ctx context.Context) (float64, error) {
+	return s.metric(ctx, "go_memstats_mallocs_total")
+}
+
 // metric returns the value of a metric without labels.
 func (s *site) metric(ctx context.Context, name string) (float64, error) {
 	_, body, err := s.get(ctx, "http://"+s.admin.String()+"/metrics")

@@ -59,7 +59,9 @@ func serveUpstream(in io.Reader, out io.Writer) error {
 	}()
 	fmt.Fprintln(out, listener.Addr())
 	u := &upstream{}
-	return u.serve(int(file.Fd()))
+	err = u.serve(int(file.Fd()))
+	_, _ = listener.Close(), file.Close() // until here the garbage collector must not do it
+	return err
 }
 
 func (u *upstream) serve(listening int) error {

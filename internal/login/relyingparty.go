@@ -171,7 +171,7 @@ func (rp *RelyingParty) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := found.keySet.fetch(ctx, true); err != nil {
+	if err := found.keySet.Refresh(ctx); err != nil {
 		// Logins try again by themselves, so this does not make us unready.
 		return fmt.Errorf("fetch keys: %w", err)
 	}
@@ -227,7 +227,7 @@ func (rp *RelyingParty) discover(ctx context.Context) (*provider, error) {
 	if before := rp.provider.Load(); before != nil && before.JWKSURI == m.JWKSURI {
 		found.keySet = before.keySet
 	} else {
-		found.keySet = newKeySet(m.JWKSURI, rp.client, rp.clock, rp.cfg.SigningAlgorithms)
+		found.keySet = newKeySet(m.JWKSURI, rp.client, rp.clock, rp.cfg)
 	}
 	rp.provider.Store(found)
 	return found, nil

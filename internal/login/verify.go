@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"github.com/whisp-bff/whisp-bff/internal/keyset"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
@@ -53,7 +54,7 @@ func (rp *RelyingParty) verify(ctx context.Context, found *provider, tokens *oau
 	})
 	token, err := verifier.Verify(ctx, rawIDToken(tokens))
 	switch {
-	case errors.Is(keys.err, errKeysUnavailable):
+	case errors.Is(keys.err, keyset.ErrUnavailable):
 		return nil, problem.ProviderUnavailable().Because(keys.err)
 	case err != nil:
 		return nil, problem.LoginRejected().Because(errors.New("ID token: " + cleaned(err.Error())))

@@ -24,6 +24,7 @@ const bound = 5 * time.Second
 // A faulty Whisp gives a problem answer with its own code within the configured
 // time; once Whisp is well the same session signs in, without any restart.
 func TestFaultsOfWhisp(t *testing.T) {
+	t.Parallel()
 	front := &front{}
 	st := newStack(t, setup{whisp: patient, whispURL: front.listen(t)})
 	front.serve(t, st.sim)
@@ -71,6 +72,7 @@ func TestFaultsOfWhisp(t *testing.T) {
 
 // A fault that passes is not seen at all where repeating is safe.
 func TestRefreshOutlivesShortFaults(t *testing.T) {
+	t.Parallel()
 	st := newStack(t, setup{whisp: patient})
 	alice := st.login(t, "alice")
 	in := alice.signIn(t)

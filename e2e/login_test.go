@@ -57,6 +57,7 @@ func allTabs(t *testing.T, tabs []*tab, do func(i int, p *tab) error) {
 
 // The provider comes up after whisp-bff: no restart is needed.
 func TestProviderDownAtStart(t *testing.T) {
+	t.Parallel()
 	port := freePorts(t, 1)[0]
 	st := newStack(t, setup{noStart: true, issuerURL: fmt.Sprintf("http://127.0.0.1:%d", port)})
 	eventually(t, "/readyz says 503", func() bool { return st.readyz() == http.StatusServiceUnavailable })

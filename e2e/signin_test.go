@@ -11,6 +11,7 @@ import (
 
 // A new person's page signs in a hundred times at once: one account, one grant.
 func TestHundredFirstSignIns(t *testing.T) {
+	t.Parallel()
 	const callers = 100
 	st := newStack(t, setup{})
 	alice := st.login(t, "alice")

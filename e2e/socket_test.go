@@ -30,6 +30,7 @@ func (e echoed) check(t *testing.T, transport, message string) {
 }
 
 func TestSocketsInNode(t *testing.T) {
+	t.Parallel()
 	st := newStack(t, setup{})
 	alice := st.login(t, "alice")
 	in := alice.signIn(t)
@@ -77,6 +78,7 @@ func TestSocketsInChromium(t *testing.T) {
 
 // A ticket is one session's and for one client: what contract.md calls single use.
 func TestTicketsAreNotShared(t *testing.T) {
+	t.Parallel()
 	st := newStack(t, setup{})
 	alice, bob := st.login(t, "alice"), st.login(t, "bob")
 	in := alice.signIn(t)

@@ -201,9 +201,9 @@ func TestBrokenSessionCookies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if strings.ContainsAny(line, "\x01\x7f") {
-				answers, _ := s.raw(t, "GET /auth/session HTTP/1.1\r\nHost: "+publicHost+"\r\nCookie: "+line+"\r\nConnection: close\r\n\r\n")
-				if len(answers) != 1 || (answers[0].status != 400 && answers[0].status != 401) {
-					t.Errorf("got %v", answers)
+				got := s.rawOnce(t, "GET /auth/session HTTP/1.1\r\nHost: "+publicHost+"\r\nCookie: "+line+"\r\nConnection: close\r\n\r\n")
+				if got == nil || (got.status != 400 && got.status != 401) {
+					t.Errorf("got %v", got)
 				}
 				return
 			}

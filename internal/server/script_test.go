@@ -274,15 +274,26 @@ func (b *browser) ticket(t testing.TB, g grant) string {
 	return got.Ticket
 }
 
-// raw writes bytes as they are and reads answers until the server closes or
-// has been quiet for a moment.
-func (s *stack) raw(t testing.TB, request string) (answers []*answer, closed bool) {
+// rawOnce writes bytes as they are and reads the first answer; nil if there is
+// none.
+func (s *stack) rawOnce(t testing.TB, request string) *answer {
+	t.Helper()
+	answers, _ := s.raw(t, request, 1)
+	if len(answers) == 0 {
+		return nil
+	}
+	return answers[0]
+}
+
+// raw writes bytes as they are and reads answers, until the server closes or has
+// been quiet for a moment, but no more than most.
+func (s *stack) raw(t testing.TB, request string, most int) (answers []*answer, closed bool) {
 	t.Helper()
 	conn := s.dial(t)
 	defer func() { _ = conn.Close() }()
 	go func() { _, _ = io.WriteString(conn, request) }()
 	reader := bufio.NewReader(conn)
-	for {
+	for len(answers) < most {
 		quiet := 3 * time.Second
 		if len(answers) > 0 {
 			quiet = 150 * time.Millisecond
@@ -298,6 +309,7 @@ func (s *stack) raw(t testing.TB, request string) (answers []*answer, closed boo
 		s.remember(response.Header, string(read))
 		answers = append(answers, &answer{t, "raw", response.StatusCode, response.Header, string(read)})
 	}
+	return answers, false
 }
 
 // logs collects what the server logs.

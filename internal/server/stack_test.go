@@ -90,6 +90,7 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	for _, change := range changes {
 		change(&conf)
 	}
+	conf.realtime.AllowedOrigins = conf.server.AllowedOrigins
 	s.app = &app{handler: conf.app}
 	s.startPeers(t, &conf)
 	s.startServer(t, conf)

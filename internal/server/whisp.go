@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/broker"
@@ -79,17 +80,45 @@ func readSignIn(x *exchange) (signInRequest, error) {
 	if !jsonBody(x.r) {
 		return request, problem.BodyInvalid()
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(raw, &fields) != nil || fields == nil {
+	return parseSignIn(raw)
+}
+
+// parseSignIn is stricter than encoding/json, which takes FRESH for fresh and
+// the last of two.
+func parseSignIn(raw []byte) (request signInRequest, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
 		return request, problem.BodyInvalid()
 	}
-	if fields["username"] != nil || fields["password"] != nil {
-		return request, problem.CredentialsNotAccepted()
+	fields := make(map[string]json.RawMessage)
+	doubled := false
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return request, problem.BodyInvalid()
+		}
+		var value json.RawMessage
+		if decoder.Decode(&value) != nil {
+			return request, problem.BodyInvalid()
+		}
+		key := name.(string) //nolint:errcheck,forcetypeassert // what stands before a value in an object is a string
+		if strings.EqualFold(key, "username") || strings.EqualFold(key, "password") {
+			return request, problem.CredentialsNotAccepted()
+		}
+		doubled = doubled || fields[key] != nil
+		fields[key] = value
 	}
-	strict := json.NewDecoder(bytes.NewReader(raw))
-	strict.DisallowUnknownFields()
-	if strict.Decode(&request) != nil {
+	if _, err := decoder.Token(); err != nil { // the closing brace
 		return request, problem.BodyInvalid()
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return request, problem.BodyInvalid()
+	}
+	switch fresh := string(fields["fresh"]); {
+	case doubled, len(fields) > 1, len(fields) == 1 && fresh != "true" && fresh != "false":
+		return request, problem.BodyInvalid()
+	default:
+		request.Fresh = fresh == "true"
 	}
 	return request, nil
 }

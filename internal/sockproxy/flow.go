@@ -30,8 +30,9 @@ func (b *bufferPool) put(p *[bufferSize]byte) { b.pool.Put(p) }
 // errStop ends a flow that has nothing more to do.
 var errStop = errors.New("flow: done")
 
-// flow carries one direction of a tunnel, from src to dst. Its goroutine alone
-// reads src; whoever writes to dst holds sending.
+// flow carries one direction of a tunnel, from src to dst. One goroutine at a
+// time reads src and owns carry: the flow's own, or, for plain TCP on Linux, that of a
+// loop and its helpers (loop_linux.go). Whoever writes to dst holds sending.
 type flow struct {
 	tunnel   *tunnel
 	src, dst net.Conn
@@ -50,33 +51,22 @@ type flow struct {
 	// lost: src broke the frame format, no telling where a frame begins.
 	lost bool
 
-	// carry holds an incomplete frame header until the rest of it comes. Only
-	// the flow's goroutine uses it.
+	// carry holds an incomplete frame header until the rest of it comes.
 	carry   [maxHeader - 1]byte
 	carried int
+
+	watched
 }
 
-// run moves bytes until src ends, an error or errStop. early is what had
-// already been read from src.
+// run moves bytes until src ends, an error or errStop, holding a small buffer
+// while idle. It is for connections that offer no wait without a buffer, TLS
+// above all: bytes can sit decrypted inside the connection while its socket has nothing
+// to read. A large buffer is borrowed only after the small one was filled, since then more
+// is probably waiting. early is what had already been read from src.
 func (f *flow) run(early []byte) error {
-	for len(early) > 0 {
-		buf := f.tunnel.proxy.buffers.get()
-		n := copy(buf[f.carried:], early)
-		early = early[n:]
-		err := f.take(buf[:], n)
-		f.tunnel.proxy.buffers.put(buf)
-		if err != nil {
-			return err
-		}
+	if err := f.takeEarly(early); err != nil {
+		return err
 	}
-	return f.receive()
-}
-
-// receiveHolding is receive for connections that offer no wait without a
-// buffer, TLS above all: bytes can sit decrypted inside the connection while its
-// socket has nothing to read. It holds a small buffer, and borrows a large one
-// only when the small one was filled, since then more is probably waiting.
-func (f *flow) receiveHolding() error {
 	small := make([]byte, smallBuffer)
 	for {
 		room := len(small) - f.carried
@@ -93,6 +83,21 @@ func (f *flow) receiveHolding() error {
 			return err
 		}
 	}
+}
+
+// takeEarly passes on what had been read before the flow began.
+func (f *flow) takeEarly(early []byte) error {
+	for len(early) > 0 {
+		buf := f.tunnel.proxy.buffers.get()
+		n := copy(buf[f.carried:], early)
+		early = early[n:]
+		err := f.take(buf[:], n)
+		f.tunnel.proxy.buffers.put(buf)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // receiveMore reads into a borrowed buffer for as long as it gets filled.
@@ -115,21 +120,25 @@ func (f *flow) receiveMore() error {
 
 // take passes on n bytes that were read into buf[f.carried:].
 func (f *flow) take(buf []byte, n int) error {
-	t := f.tunnel
-	f.seen.Store(t.proxy.now.Load())
-	f.bytes.Add(int64(n))
 	copy(buf, f.carry[:f.carried])
 
 	f.sending.Lock()
 	rest, err := f.pass(buf[:f.carried+n])
-	f.frames.Store(int64(f.follow.frames))
+	f.saw(n)
 	f.sending.Unlock()
 
 	f.carried = copy(f.carry[:], rest)
-	if t.closing.Load() != nil {
+	if f.tunnel.closing.Load() != nil {
 		f.tryClose() // whoever asked found us sending
 	}
 	return err
+}
+
+// saw counts n bytes from src. The caller holds sending.
+func (f *flow) saw(n int) {
+	f.seen.Store(f.tunnel.proxy.now.Load())
+	f.bytes.Add(int64(n))
+	f.frames.Store(int64(f.follow.frames)) //nolint:gosec // never as many
 }
 
 // pass writes to dst what of p may go there, and returns an incomplete header

@@ -98,6 +98,7 @@ type Proxy struct {
 	metrics *metrics
 	live    *live
 	buffers *bufferPool
+	loops   *loops
 	readers sync.Pool // *bufio.Reader, for handshakes
 
 	now      atomic.Int64 // coarse time, see tick
@@ -124,6 +125,7 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	if p.tickets == nil {
 		p.tickets = newMemoryTickets(p.clock, cfg.TicketLife.D())
 	}
+	p.loops = newLoops(p.buffers)
 	p.live = newLive(&p.cfg, p.clock)
 	var err error
 	if p.metrics, err = newMetrics(deps.Metrics, p.live.counts); err != nil {

@@ -91,6 +91,7 @@ type tunnel struct {
 	client, upstream net.Conn
 	up, down         flow
 	started          int64
+	cutting          atomic.Bool
 	flows            atomic.Int32 // running
 	closesPassed     atomic.Int32 // Close frames passed on, one per direction
 
@@ -118,8 +119,12 @@ func (t *tunnel) start(client, upstream net.Conn, fromClient, fromUpstream []byt
 	t.mu.Lock()
 	t.open, t.cancel = true, nil
 	t.mu.Unlock()
-	go t.run(&t.up, fromClient)
-	go t.run(&t.down, fromUpstream)
+	where := t.proxy.loops.pick()
+	for f, early := range map[*flow][]byte{&t.up: fromClient, &t.down: fromUpstream} {
+		if !where.watch(f, early) {
+			go func() { t.flowEnded(f, f.run(early)) }()
+		}
+	}
 	if why := t.closing.Load(); why != nil {
 		t.announce(why)
 	}
@@ -137,8 +142,9 @@ func tune(conn net.Conn, userTimeout time.Duration) {
 	}
 }
 
-func (t *tunnel) run(f *flow, early []byte) {
-	err := f.run(early)
+// flowEnded is the end of a flow, called once for each.
+func (t *tunnel) flowEnded(f *flow, err error) {
+	f.unwatch()
 	switch _, writing := err.(*writeError); {
 	case err == errStop:
 	case ended(err) && t.closing.Load() == nil:
@@ -251,8 +257,11 @@ func (t *tunnel) cutAfter(d time.Duration) {
 
 // cut ends both flows wherever they are; the last one closes the connections.
 func (t *tunnel) cut() {
+	t.cutting.Store(true)
 	_ = t.client.SetDeadline(interrupted)
 	_ = t.upstream.SetDeadline(interrupted)
+	t.up.abandon()
+	t.down.abandon()
 }
 
 // finish is the end, called once.

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package sockproxy
+
+// loops exist on Linux only; elsewhere every flow has a goroutine.
+type (
+	loops   struct{}
+	loop    struct{}
+	watched struct{}
+)
+
+func newLoops(*bufferPool) *loops { return &loops{} }
+
+func (*loops) pick() *loop { return nil }
+
+func (*loop) watch(*flow, []byte) bool { return false }
+
+func (*flow) unwatch() {}
+
+func (*flow) abandon() {}

@@ -125,8 +125,11 @@ func (p *tab) statusWas(t testing.TB, wanted ...string) []string {
 }
 
 func logsOut(t *testing.T, st *stack, alice, bob *tab) {
-	if user := simUser(t, st, "alice"); user.Refresh != 1 || user.Sockets != 1 {
-		t.Fatalf("before logout alice has %d refresh tokens and %d sockets, not one each", user.Refresh, user.Sockets)
+	second := alice.b.open(t, st, "alice/2", window{})
+	second.visit(t, "/")
+	second.sees(t, "#status", "Connected")
+	if user := simUser(t, st, "alice"); user.Refresh != 1 || user.Sockets != 2 {
+		t.Fatalf("before logout alice has %d refresh tokens and %d sockets, not 1 and one per tab", user.Refresh, user.Sockets)
 	}
 	old := alice.b.cookies(t, "alice")
 	alice.click(t, "#log-out")
@@ -140,6 +143,7 @@ func logsOut(t *testing.T, st *stack, alice, bob *tab) {
 	if user := simUser(t, st, "bob"); user.Refresh != 1 || user.Sockets != 1 {
 		t.Errorf("bob has %d refresh tokens and %d sockets after alice's logout", user.Refresh, user.Sockets)
 	}
+	second.sees(t, "#sign-in-button", "Sign in") // the other tab notices by itself
 	// The old cookie is worth nothing (security.md 13).
 	p := st.newPerson(t)
 	for _, cookie := range old {

@@ -36,11 +36,11 @@ func TestFaultsOfWhisp(t *testing.T) {
 	}
 	heals := func() { st.sim.Heal("*") }
 	for _, c := range []struct {
-		name        string
-		break_, fix func()
-		status      int
-		code        string
-		retryAfter  string
+		name       string
+		ail, fix   func()
+		status     int
+		code       string
+		retryAfter string
 	}{
 		{"refused", front.down, func() { front.up(t) }, 503, "whisp_unreachable", ""},
 		{"hanging", fails(whispsim.Fault{Hang: true}), heals, 503, "whisp_timeout", ""},
@@ -53,7 +53,7 @@ func TestFaultsOfWhisp(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			alice := st.login(t, "alice")
-			c.break_()
+			c.ail()
 			within(t, bound, "the answer", func() {
 				resp, body := alice.fetch(t, http.MethodPost, "/auth/whisp/sign-in", "")
 				problem := decode[problemBody](t, body)

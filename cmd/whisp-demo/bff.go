@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -23,28 +22,32 @@ const (
 
 // bff is the running whisp-bff process.
 type bff struct {
-	cmd    *exec.Cmd
-	exited chan struct{} // closed once the process is gone and err is set
-	err    error         // what Wait returned
+	cancel context.CancelFunc // sends SIGTERM, and stopWithin later SIGKILL
+	exited chan struct{}      // closed once the process is gone and err is set
+	err    error              // what Wait returned
 	tail   *tail
-	once   sync.Once
 }
 
-// startBFF runs `binary serve --config configFile`. Its log (standard error)
-// goes to log; the end of it is kept for [bff.died]. The caller calls stop.
-func startBFF(binary, configFile string, log io.Writer) (*bff, error) {
+// startBFF runs `binary serve --config configFile` until ctx ends or stop. Its
+// log (standard error) goes to log; the end of it is kept for [bff.died]. The
+// caller calls stop.
+func startBFF(ctx context.Context, binary, configFile string, log io.Writer) (*bff, error) {
 	if _, err := exec.LookPath(binary); err != nil {
 		return nil, fmt.Errorf("whisp-bff is not at %s: build it with `make build`, or say --bff PATH", binary)
 	}
-	b := &bff{exited: make(chan struct{}), tail: &tail{}}
-	b.cmd = exec.Command(binary, "serve", "--config", configFile)
-	b.cmd.Stdout, b.cmd.Stderr = log, io.MultiWriter(log, b.tail)
-	ownGroup(b.cmd)
-	if err := b.cmd.Start(); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	b := &bff{cancel: cancel, exited: make(chan struct{}), tail: &tail{}}
+	cmd := exec.CommandContext(ctx, binary, "serve", "--config", configFile)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopWithin
+	cmd.Stdout, cmd.Stderr = log, io.MultiWriter(log, b.tail)
+	ownGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		cancel()
 		return nil, fmt.Errorf("start whisp-bff: %w", err)
 	}
 	go func() {
-		b.err = b.cmd.Wait()
+		b.err = cmd.Wait()
 		close(b.exited)
 	}()
 	return b, nil
@@ -95,24 +98,12 @@ func (b *bff) died() error {
 // stop asks whisp-bff to stop and waits; after stopWithin it is killed, which
 // is an error. It may be called more than once.
 func (b *bff) stop() error {
-	var err error
-	b.once.Do(func() {
-		if signalErr := b.cmd.Process.Signal(syscall.SIGTERM); errors.Is(signalErr, os.ErrProcessDone) {
-			<-b.exited
-			return
-		}
-		select {
-		case <-b.exited:
-			if b.err != nil {
-				err = fmt.Errorf("whisp-bff did not stop cleanly: %w; its log ends with\n%s", b.err, b.tail)
-			}
-		case <-time.After(stopWithin):
-			_ = b.cmd.Process.Kill()
-			<-b.exited
-			err = fmt.Errorf("whisp-bff did not stop within %s and was killed", stopWithin)
-		}
-	})
-	return err
+	b.cancel()
+	<-b.exited
+	if b.err != nil && !errors.Is(b.err, context.Canceled) { // Canceled: it exited with status 0, as asked
+		return fmt.Errorf("whisp-bff did not stop cleanly: %w; its log ends with\n%s", b.err, b.tail)
+	}
+	return nil
 }
 
 // tail keeps the end of what is written to it.

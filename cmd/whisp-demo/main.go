@@ -109,11 +109,11 @@ func demo(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 	}
 	defer stack.close()
 
-	child, err := startBFF(opts.bff, stack.configFile, logWriter(opts, stderr))
+	child, err := startBFF(ctx, opts.bff, stack.configFile, logWriter(opts, stderr))
 	if err != nil {
 		return err
 	}
-	defer child.stop()
+	defer func() { _ = child.stop() }() // an error that matters is returned below
 	if err := child.ready(ctx, stack.adminURL+"/readyz"); err != nil {
 		if ctx.Err() != nil { // Ctrl-C while starting
 			return nil
@@ -124,13 +124,15 @@ func demo(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(stdout, "\nStopping …")
-		return child.stop()
-	case <-child.exited:
-		return child.died()
 	case err := <-stack.failed:
 		return err
+	case <-child.exited:
+		if ctx.Err() == nil {
+			return child.died()
+		}
 	}
+	fmt.Fprintln(stdout, "\nStopping …")
+	return child.stop()
 }
 
 func logWriter(opts options, stderr io.Writer) io.Writer {

@@ -46,9 +46,11 @@ func fakeBFF(behaviour string) int {
 	}
 	ready := make(chan struct{})
 	var once sync.Once
-	go http.ListenAndServe(config.Server.AdminListen, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
-		once.Do(func() { close(ready) })
-	}))
+	go func() {
+		fmt.Fprintln(os.Stderr, http.ListenAndServe(config.Server.AdminListen, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			once.Do(func() { close(ready) })
+		})))
+	}()
 	if behaviour == "die" {
 		<-ready
 		fmt.Fprintln(os.Stderr, "something terrible happened")

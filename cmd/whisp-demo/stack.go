@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -153,12 +152,8 @@ func (s *stack) close() {
 	if s.simulator != nil {
 		s.simulator.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	for _, server := range s.servers {
-		if server.Shutdown(ctx) != nil {
-			_ = server.Close()
-		}
+		_ = server.Close()
 	}
 	if s.dir != "" {
 		_ = os.RemoveAll(s.dir)
@@ -192,7 +187,15 @@ func freePorts(public int) (int, int, error) {
 		return 0, 0, fmt.Errorf("admin port: %w", err)
 	}
 	defer func() { _ = second.Close() }()
-	return first.Addr().(*net.TCPAddr).Port, second.Addr().(*net.TCPAddr).Port, nil
+	return portOf(first), portOf(second), nil
+}
+
+func portOf(listener net.Listener) int {
+	address, ok := listener.Addr().(*net.TCPAddr)
+	if !ok {
+		panic("a TCP listener has a TCP address")
+	}
+	return address.Port
 }
 
 func randomSecret() secret.Text { return secret.New(rand.Text() + rand.Text()) }

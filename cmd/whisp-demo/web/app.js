@@ -15,7 +15,7 @@ const people = new People();
 const conversation = new Conversation(whisp, people, notify);
 const chats = new Chats(whisp, people, conversation, notify);
 
-let starting = null;
+let starting = false; // from the sign-in call until its end, or the wait before the next
 let failures = 0;
 
 listen();
@@ -25,30 +25,33 @@ setInterval(watch, WATCH_MS);
 
 // Signs in and connects. Runs again when the client has lost its tokens: the
 // session may still be good, and if it is not, the answer is 401.
-function start() {
-  clearTimeout(starting);
-  starting = null;
-  startChat().then(
-    () => (failures = 0),
-    (error) => {
-      if (error.status === 401) return showSignIn();
-      notify(error.message);
-      if (!document.body.dataset.screen.startsWith("chat")) return showSignIn(error.message);
-      starting = setTimeout(start, Math.min(2_000 * 2 ** failures++, RETRY_MAX_MS));
-    },
-  );
+async function start() {
+  starting = true;
+  try {
+    await startChat();
+    failures = 0;
+  } catch (error) {
+    if (error.status === 401) return showSignIn();
+    if (document.body.dataset.screen !== "chat") return showSignIn(error.message);
+    notify(error.message);
+    await new Promise((resolve) => setTimeout(resolve, Math.min(2_000 * 2 ** failures++, RETRY_MAX_MS)));
+  } finally {
+    starting = false;
+  }
 }
 
 // The client ends its reconnect loop without an event once its tokens are
 // refused; only looking tells.
 function watch() {
-  const onChat = document.body.dataset.screen === "chat";
-  if (onChat && starting === null && !whisp.connected && !whisp.authenticated) start();
+  if (document.body.dataset.screen === "chat" && !starting && !whisp.authenticated) start();
 }
 
 function listen() {
   whisp.realtime.on("connected", connected);
-  whisp.realtime.on("disconnected", () => status("connecting", "Reconnecting"));
+  whisp.realtime.on("disconnected", () => {
+    starting = false; // connect() may never settle (see whisp-client.js)
+    status("connecting", "Reconnecting");
+  });
   byId("log-out").addEventListener("click", logOut);
   byId("back").addEventListener("click", () => (location.hash = ""));
   byId("sign-in-button").addEventListener("click", (event) => {

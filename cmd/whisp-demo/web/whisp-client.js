@@ -174,6 +174,7 @@ export class Whisp {
    * reconnect goes on and may succeed. Rejects if no ticket could be had.
    */
   async connect() {
+    this.#drop();
     this.#wanted = true;
     this.#attempt = 0;
     await new Promise((resolve, reject) => {
@@ -182,10 +183,19 @@ export class Whisp {
     });
   }
 
+  /** Closes the socket for good, without a "disconnected" event. */
   disconnect() {
+    this.#drop();
+  }
+
+  // A socket that is no longer ours is neither listened to nor reconnected.
+  #drop() {
     this.#wanted = false;
     clearTimeout(this.#retry);
-    this.#socket?.close(1000);
+    clearInterval(this.#beat);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(1000);
   }
 
   // As the SDK: the JWT for STOMP is taken BEFORE the ticket call, which may
@@ -210,7 +220,9 @@ export class Whisp {
         }),
       );
     };
-    socket.onmessage = ({ data }) => decodeFrames(data).forEach((frame) => this.#receive(socket, frame));
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) decodeFrames(data).forEach((frame) => this.#receive(socket, frame));
+    };
     socket.onclose = ({ code }) => this.#lost(socket, code);
   }
 

@@ -182,7 +182,10 @@ func benchUpstream(b *testing.B) string {
 	serving.Go(func() {
 		for {
 			select {
-			case conn := <-conns:
+			case conn, open := <-conns:
+				if !open {
+					return
+				}
 				serving.Go(func() { benchEcho(conn) })
 			case <-done:
 				return

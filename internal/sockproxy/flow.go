@@ -58,11 +58,19 @@ type flow struct {
 	watched
 }
 
+// begin starts to carry, on a loop or in a goroutine of its own. early is what
+// had already been read from src.
+func (f *flow) begin(early []byte) {
+	if !f.watch(early) {
+		go func() { f.tunnel.flowEnded(f, f.run(early)) }()
+	}
+}
+
 // run moves bytes until src ends, an error or errStop, holding a small buffer
 // while idle. It is for connections that offer no wait without a buffer, TLS
 // above all: bytes can sit decrypted inside the connection while its socket has nothing
 // to read. A large buffer is borrowed only after the small one was filled, since then more
-// is probably waiting. early is what had already been read from src.
+// is probably waiting.
 func (f *flow) run(early []byte) error {
 	if err := f.takeEarly(early); err != nil {
 		return err

@@ -301,6 +301,7 @@ func rawUpstream(t testing.TB) (address string, conns chan *net.TCPConn) {
 	t.Cleanup(func() {
 		_ = listener.Close()
 		accepting.Wait()
+		close(conns)
 		for _, conn := range all {
 			_ = conn.Close()
 		}

@@ -87,20 +87,27 @@ func newLoops(buffers *bufferPool) *loops {
 // pick chooses the loop of a tunnel.
 func (l *loops) pick() *loop { return l.all[int(l.next.Add(1))%len(l.all)] }
 
-// watch begins to carry a flow if its source is plain TCP. early is what had
-// been read from it already.
-func (l *loop) watch(f *flow, early []byte) bool {
+// prepare makes f one to be watched if its source is plain TCP. Both flows of a
+// tunnel are prepared before either begins, since one may end the other.
+func (l *loop) prepare(f *flow) {
 	src, ok := descriptor(f.src)
 	if !ok {
-		return false
+		return
 	}
 	f.srcFD, f.dstFD, f.loop = src, -1, l
 	if dst, ok := descriptor(f.dst); ok {
 		f.dstFD = dst
 	}
 	f.state.Store(flowBusy)
-	if err := l.add(f); err != nil {
-		f.loop = nil
+}
+
+// watch begins to carry a prepared flow; false: it needs a goroutine, which the
+// loop will leave alone. early is what had been read from src already.
+func (f *flow) watch(early []byte) bool {
+	if f.loop == nil {
+		return false
+	}
+	if err := f.loop.add(f); err != nil {
 		f.tunnel.proxy.log.Warn("realtime: socket not watched, it gets a goroutine", "error", err)
 		return false
 	}

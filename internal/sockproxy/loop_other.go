@@ -13,7 +13,9 @@ func newLoops(*bufferPool) *loops { return &loops{} }
 
 func (*loops) pick() *loop { return nil }
 
-func (*loop) watch(*flow, []byte) bool { return false }
+func (*loop) prepare(*flow) {}
+
+func (*flow) watch([]byte) bool { return false }
 
 func (*flow) unwatch() {}
 

@@ -116,15 +116,14 @@ func (t *tunnel) start(client, upstream net.Conn, fromClient, fromUpstream []byt
 		tune(conn, cfg.WriteTimeout.D())
 	}
 	t.flows.Store(2)
+	where := t.proxy.loops.pick()
+	where.prepare(&t.up)
+	where.prepare(&t.down)
 	t.mu.Lock()
 	t.open, t.cancel = true, nil
 	t.mu.Unlock()
-	where := t.proxy.loops.pick()
-	for f, early := range map[*flow][]byte{&t.up: fromClient, &t.down: fromUpstream} {
-		if !where.watch(f, early) {
-			go func() { t.flowEnded(f, f.run(early)) }()
-		}
-	}
+	t.up.begin(fromClient)
+	t.down.begin(fromUpstream)
 	if why := t.closing.Load(); why != nil {
 		t.announce(why)
 	}

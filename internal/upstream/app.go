@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -24,6 +26,9 @@ type AppDeps struct {
 	// ClientAddress returns the browser's IP address as the listener determined
 	// it, for X-Forwarded-For; empty: none is sent.
 	ClientAddress func(*http.Request) string
+	// StripHeaders are request headers, besides the well-known ones, that only
+	// whisp-bff or a trusted proxy may set; a browser's are removed.
+	StripHeaders []string
 	// OwnCookies are names, besides the well-known ones, of cookies that belong
 	// to whisp-bff: the app neither sees nor sets them.
 	OwnCookies []string
@@ -74,7 +79,7 @@ func NewApp(cfg AppConfig, deps AppDeps) (*App, error) {
 	}
 	a := &App{
 		target:         cfg.URL.URL,
-		strip:          newStripper(forged, cfg.StripHeaders),
+		strip:          newStripper(forged, cfg.StripHeaders, deps.StripHeaders),
 		own:            newOwnCookies(deps.OwnCookies),
 		deps:           deps,
 		forwardedHost:  []string{deps.PublicURL.Host},
@@ -116,6 +121,20 @@ func appTransport(cfg AppConfig) *http.Transport {
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableCompression:     true,
 	}
+}
+
+// identityHeaders is the context key under which [App.ServeAs] hands headers to
+// rewrite, which sees nothing but the request.
+type identityHeaders struct{}
+
+// ServeAs is ServeHTTP for a request whose sender is known: identity's headers
+// are set after everything a browser could have sent under their names was
+// removed, and out of reach of its Connection header (golang/go#50580).
+func (a *App) ServeAs(w http.ResponseWriter, r *http.Request, identity http.Header) {
+	if len(identity) > 0 {
+		r = r.WithContext(context.WithValue(r.Context(), identityHeaders{}, identity))
+	}
+	a.ServeHTTP(w, r)
 }
 
 // ServeHTTP implements [http.Handler].
@@ -168,6 +187,9 @@ func (a *App) rewrite(pr *httputil.ProxyRequest) {
 	header["X-Forwarded-Port"] = a.forwardedPort
 	if address := a.deps.ClientAddress(pr.In); address != "" {
 		header["X-Forwarded-For"] = []string{address}
+	}
+	if identity, ok := pr.In.Context().Value(identityHeaders{}).(http.Header); ok {
+		maps.Copy(header, identity)
 	}
 }
 

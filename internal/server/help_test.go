@@ -24,3 +24,7 @@ func flip(text string) string {
 	}
 	return "A" + text[1:]
 }
+
+func hanging(operation string) whispsim.Fault {
+	return whispsim.Fault{Operation: operation, Hang: true}
+}

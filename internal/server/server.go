@@ -8,10 +8,23 @@
 // and everything a handler needs is an argument. Errors are returned and turned
 // into RFC 9457 answers in one place.
 //
-// Requests are written anew by net/http on their way to the app and to Whisp, so
-// nothing behind us parses the bytes a client sent: Go's server normalises a
-// request with Content-Length and Transfer-Encoding, and refuses two lengths or
-// two Hosts.
+// # Framing
+//
+// Requests are written anew by net/http on their way to the app and to Whisp:
+// nothing behind us parses the bytes that a client sent. net/http refuses two
+// lengths, two Hosts, any transfer coding but a single "chunked", white space
+// before a colon, bare CR, and chunks that are not framed exactly.
+//
+// It does not refuse Content-Length beside Transfer-Encoding, or the latter in
+// HTTP/1.0, and does not tell us that they came. What could be hidden that way
+// is a second request behind the body, for which a server in front of us would
+// have a reader of its own. So the connection is closed after every body whose
+// end may be disputed (see unframed), and nothing behind it is ever read. A
+// folded header line (RFC 9112 section 5.2) is joined to the one before, as the
+// RFC allows; it frames nothing.
+//
+// Slow clients are cut: read_header_timeout for headers, bodyPatience for each
+// piece of a body.
 package server
 
 import (

@@ -16,17 +16,20 @@ func measureHTTP(ctx context.Context, l *lab, p plan, out *report) error {
 	proxied := append(quiet.proxied(0.5), contender{
 		name: "net/http ReverseProxy alone", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/page", "Cookie: "+quiet.cookie)),
 	})
-	if err := out.compare(ctx, l, p, "Proxied GET, 1 KiB", proxied); err != nil {
+	samples, err := out.compare(ctx, l, p, "Proxied GET, 1 KiB", proxied)
+	if err != nil {
 		return err
 	}
+	out.besides("whisp-bff to ReverseProxy alone", samples[1], samples[2])
 	signIn := append(quiet.signIn(1.2), contender{
 		name: "net/http answering a constant", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/plain")),
 	}, contender{
 		name: "nginx answering a constant", process: quiet.nginx, order: again(rawRequest("GET", quiet.nginx, "/plain")),
 	})
-	if err := out.compare(ctx, l, p, "Sign-in from a live grant", signIn); err != nil {
+	if samples, err = out.compare(ctx, l, p, "Sign-in from a live grant", signIn); err != nil {
 		return err
 	}
+	out.besides("whisp-bff to net/http alone", samples[1], samples[2])
 	quiet.stop()
 
 	logging, err := l.newPair(ctx, siteOptions{accessLog: true})
@@ -34,19 +37,27 @@ func measureHTTP(ctx context.Context, l *lab, p plan, out *report) error {
 		return err
 	}
 	p.rounds = (p.rounds + 1) / 2
-	if err := out.compare(ctx, l, p, "Proxied GET, access logs on", logging.proxied(0)); err != nil {
+	if _, err := out.compare(ctx, l, p, "Proxied GET, access logs on", logging.proxied(0)); err != nil {
 		return err
 	}
-	return out.compare(ctx, l, p, "Sign-in, access logs on", logging.signIn(0))
+	_, err = out.compare(ctx, l, p, "Sign-in, access logs on", logging.signIn(0))
+	logging.stop()
+	return err
 }
 
-func (r *report) compare(ctx context.Context, l *lab, p plan, title string, contenders []contender) error {
+// compare measures and prints; it returns what it measured.
+func (r *report) compare(ctx context.Context, l *lab, p plan, title string, contenders []contender) ([][]sample, error) {
 	samples, err := l.compare(ctx, p, contenders)
 	if err != nil {
-		return fmt.Errorf("%s: %w", title, err)
+		return nil, fmt.Errorf("%s: %w", title, err)
 	}
 	r.table(title, contenders, samples)
-	return nil
+	return samples, nil
+}
+
+// besides prints a ratio to somebody else than nginx.
+func (r *report) besides(what string, of, to []sample) {
+	r.line("  %-32s %7s %6.2f %9s %6.2f", what, "", ratio(of, to, rate), "", ratio(of, to, perCPUSecond))
 }
 
 // pair is nginx and whisp-bff in front of the same upstream, with somebody

@@ -198,11 +198,10 @@ func measureEchoes(ctx context.Context, l *lab, p plan, out *report) error {
 		})
 	}
 	title := fmt.Sprintf("%d sockets echo %d bytes", p.echoSockets, echoSize)
-	samples, err := l.compare(ctx, p, contenders)
+	samples, err := out.compare(ctx, l, p, title, contenders)
 	if err != nil {
 		return err
 	}
-	out.table(title, contenders, samples)
 	slower := ratio(samples[1], samples[0], mostWithin)
 	out.line("  %-32s %7s %6.2f  %s", "whisp-bff's p99 to nginx's", "", slower, out.target("echo p99", slower <= echoP99Target, "≤ 1"))
 	for _, c := range carriers {

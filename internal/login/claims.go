@@ -1,28 +1,14 @@
 package login
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
-
-// maxClaims bounds the claims of one identity, in bytes of JSON. Beyond it the
-// largest claims are left out whole, with a warning that names them, until the
-// rest fits: somebody in ten thousand groups can log in and has no groups, rather
-// than some. iss and sub are never left out. An answer of more than
-// [maxAnswer] fails the login.
-const maxClaims = 64 << 10
-
-// protocolClaims served the login and say nothing about the person.
-var protocolClaims = []string{
-	"aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash", "sid", "_claim_names", "_claim_sources",
-}
 
 // lacksProfile reports whether the ID token leaves open who this is to people.
 func lacksProfile(claims map[string]json.RawMessage) bool {
@@ -58,50 +44,4 @@ func (rp *RelyingParty) addUserinfo(ctx context.Context, found *provider, access
 		}
 	}
 	return nil
-}
-
-// decodeClaims bounds and decodes claims. Numbers become json.Number, so that a
-// long employee number survives. dropped names what was too large, cleaned.
-func decodeClaims(raw map[string]json.RawMessage) (claims map[string]any, dropped []string, err error) {
-	for _, name := range protocolClaims {
-		delete(raw, name)
-	}
-	size := 0
-	for name, value := range raw {
-		size += len(name) + len(value)
-	}
-	for size > maxClaims {
-		name, cost := largest(raw)
-		if name == "" {
-			return nil, nil, errors.New("claims are too large")
-		}
-		delete(raw, name)
-		dropped = append(dropped, cleaned(name))
-		size -= cost
-	}
-	claims = make(map[string]any, len(raw))
-	for name, value := range raw {
-		decoder := json.NewDecoder(bytes.NewReader(value))
-		decoder.UseNumber()
-		var decoded any
-		if err := decoder.Decode(&decoded); err != nil {
-			return nil, nil, errors.New("a claim is no JSON")
-		}
-		claims[name] = decoded
-	}
-	slices.Sort(dropped)
-	return claims, dropped, nil
-}
-
-// largest finds the claim that takes the most room; of equals the first by name.
-func largest(raw map[string]json.RawMessage) (name string, cost int) {
-	for candidate, value := range raw {
-		if candidate == "iss" || candidate == "sub" {
-			continue
-		}
-		if c := len(candidate) + len(value); c > cost || c == cost && candidate < name {
-			name, cost = candidate, c
-		}
-	}
-	return name, cost
 }

@@ -38,7 +38,7 @@
 //
 // Not checked: acr and amr, and whether an e-mail is verified. Claims are the provider's and often
 // the person's own words; they are passed on as they are, bounded (see
-// [maxClaims]), with json.Number for numbers. Aggregated and distributed claims
+// [identity.MaxClaims]), with json.Number for numbers. Aggregated and distributed claims
 // and JWT-encoded userinfo are not supported.
 //
 // # The provider may be down

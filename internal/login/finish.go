@@ -148,7 +148,7 @@ func (rp *RelyingParty) redeem(ctx context.Context, found *provider, a answer) (
 			return fail(err)
 		}
 	}
-	claims, dropped, err := decodeClaims(verified.claims)
+	claims, dropped, err := identity.DecodeClaims(verified.claims)
 	if err != nil {
 		return fail(problem.LoginRejected().Because(err))
 	}

@@ -6,20 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
+	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/keyset"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
-
-// maxSubject is the longest sub (OpenID Connect Core 1.0 section 2), in bytes.
-const maxSubject = 255
 
 // verified is a verified ID token.
 type verified struct {
@@ -81,7 +76,7 @@ func (rp *RelyingParty) checkToken(token *oidc.IDToken, tokens *oauth2.Token, no
 	switch {
 	case token.Issuer != rp.cfg.Issuer.String():
 		return errors.New("iss is not the configured issuer") // go-oidc makes an exception for Google
-	case !validSubject(token.Subject):
+	case !identity.ValidSubject(token.Subject):
 		return errors.New("sub is empty, too long or not text")
 	case own.AuthorizedParty != nil && *own.AuthorizedParty != rp.cfg.ClientID:
 		return errors.New("azp is another client")
@@ -102,7 +97,7 @@ func (rp *RelyingParty) checkToken(token *oidc.IDToken, tokens *oauth2.Token, no
 // checkTimes wants exp in the future and iat and nbf not, each within the leeway.
 func (rp *RelyingParty) checkTimes(token *oidc.IDToken, claims map[string]json.RawMessage) error {
 	now, leeway := rp.clock(), rp.cfg.ClockLeeway.D()
-	notBefore, hasNotBefore, err := timeClaim(claims, "nbf")
+	notBefore, hasNotBefore, err := identity.TimeClaim(claims, "nbf")
 	switch {
 	case err != nil:
 		return err
@@ -121,7 +116,7 @@ func (rp *RelyingParty) checkAuthTime(claims map[string]json.RawMessage) error {
 	if rp.cfg.MaxAge == 0 {
 		return nil
 	}
-	authTime, ok, err := timeClaim(claims, "auth_time")
+	authTime, ok, err := identity.TimeClaim(claims, "auth_time")
 	if err != nil {
 		return err
 	}
@@ -129,29 +124,4 @@ func (rp *RelyingParty) checkAuthTime(claims map[string]json.RawMessage) error {
 		return errors.New("auth_time is missing or older than max_age")
 	}
 	return nil
-}
-
-// timeClaim reads a NumericDate (RFC 7519 section 2).
-func timeClaim(claims map[string]json.RawMessage, name string) (at time.Time, ok bool, err error) {
-	raw, ok := claims[name]
-	if !ok || string(raw) == "null" {
-		return time.Time{}, false, nil
-	}
-	var seconds float64
-	if err := json.Unmarshal(raw, &seconds); err != nil {
-		return time.Time{}, false, errors.New(name + " is no number")
-	}
-	return time.Unix(int64(seconds), 0), true, nil
-}
-
-func validSubject(subject string) bool {
-	if subject == "" || len(subject) > maxSubject || !utf8.ValidString(subject) {
-		return false
-	}
-	for _, r := range subject {
-		if unicode.IsControl(r) {
-			return false
-		}
-	}
-	return true
 }

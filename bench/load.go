@@ -35,7 +35,6 @@ type outcome struct {
 	Error    string        `json:",omitempty"`
 	Took     time.Duration // first request sent to last answer received
 	P50, P99 time.Duration
-	Largest  int      // bytes of the largest answer
 	Answers  [][]byte `json:",omitempty"` // of "collect", in the order of the requests
 }
 
@@ -82,7 +81,7 @@ func (c *clients) follow(o order) (outcome, error) {
 		return c.open(o)
 	case "echo": // over the sockets held
 		held := c.sockets[o.Address]
-		return exchange{loop: c.loop, conns: held[:min(o.Conns, len(held))], order: o, length: frameLength}.run()
+		return (&exchange{loop: c.loop, conns: held[:min(o.Conns, len(held))], order: o, length: frameLength}).run()
 	case "close": // the sockets held
 		return c.close(o)
 	}
@@ -103,7 +102,7 @@ func (c *clients) request(o order, keep bool) (outcome, error) {
 		}
 		conns = append(conns, conn)
 	}
-	return exchange{loop: c.loop, conns: conns, order: o, length: answerLength, keep: keep}.run()
+	return (&exchange{loop: c.loop, conns: conns, order: o, length: answerLength, keep: keep}).run()
 }
 
 // stuck is how long nothing at all may happen, in milliseconds.
@@ -116,72 +115,76 @@ type exchange struct {
 	order  order
 	length func([]byte) (int, error) // of the answer at the start, 0 if incomplete
 	keep   bool
+
+	started   time.Time
+	sent      int
+	sentAt    []time.Duration // by connection
+	latencies []time.Duration // by answer
+	result    outcome
 }
 
-func (x exchange) run() (outcome, error) {
-	var result outcome
+func (x *exchange) run() (outcome, error) {
 	total := x.order.Total
-	if len(x.conns) == 0 || len(x.order.Requests) == 0 {
-		return result, errors.New("nobody to send, or nothing")
+	if len(x.conns) == 0 || len(x.order.Requests) == 0 || total == 0 {
+		return outcome{}, errors.New("nobody to send, or nothing")
 	}
 	if x.keep {
-		result.Answers = make([][]byte, total)
+		x.result.Answers = make([][]byte, total)
 	}
-	latencies := make([]time.Duration, 0, total)
-	sentAt := make([]time.Duration, len(x.loop.conns))
-	sent := 0
-	started := time.Now()
-	send := func(c *conn) error {
-		if sent == total {
-			return nil
-		}
-		c.use = sent
-		sent++
-		sentAt[c.index] = time.Since(started)
-		return c.write(x.order.Requests[c.use%len(x.order.Requests)])
-	}
+	x.latencies = make([]time.Duration, 0, total)
+	x.sentAt = make([]time.Duration, len(x.loop.conns))
+	x.started = time.Now()
 	for _, c := range x.conns {
-		if err := send(c); err != nil {
-			return result, err
+		if err := x.send(c); err != nil {
+			return x.result, err
 		}
 	}
-	for len(latencies) < total {
+	for len(x.latencies) < total {
 		ready, err := x.loop.wait(stuck)
+		if err == nil && len(ready) == 0 {
+			err = fmt.Errorf("nothing for %d s", stuck/1000)
+		}
+		for i := 0; err == nil && i < len(ready); i++ {
+			err = x.receive(x.loop.conns[ready[i].Fd])
+		}
 		if err != nil {
-			return result, err
-		}
-		if len(ready) == 0 {
-			return result, fmt.Errorf("no answer for %d s after %d of %d", stuck/1000, len(latencies), total)
-		}
-		for _, event := range ready {
-			c := x.loop.conns[event.Fd]
-			if err := c.read(); err != nil {
-				return result, fmt.Errorf("after %d of %d answers: %w", len(latencies), total, err)
-			}
-			n, err := x.length(c.in)
-			if err != nil {
-				return result, err
-			}
-			if n == 0 {
-				continue
-			}
-			if !bytes.HasPrefix(c.in, x.order.Want) {
-				return result, fmt.Errorf("answered %q", c.in[:min(n, 600)])
-			}
-			latencies = append(latencies, time.Since(started)-sentAt[c.index])
-			result.Largest = max(result.Largest, n)
-			if x.keep {
-				result.Answers[c.use] = bytes.Clone(c.in[:n])
-			}
-			c.used(n)
-			if err := send(c); err != nil {
-				return result, err
-			}
+			return x.result, fmt.Errorf("after %d of %d answers: %w", len(x.latencies), total, err)
 		}
 	}
-	result.Took = time.Since(started)
-	result.P50, result.P99 = percentiles(latencies)
-	return result, nil
+	x.result.Took = time.Since(x.started)
+	x.result.P50, x.result.P99 = percentiles(x.latencies)
+	return x.result, nil
+}
+
+// send sends the next request, if there is one.
+func (x *exchange) send(c *conn) error {
+	if x.sent == x.order.Total {
+		return nil
+	}
+	c.use = x.sent
+	x.sent++
+	x.sentAt[c.index] = time.Since(x.started)
+	return c.write(x.order.Requests[c.use%len(x.order.Requests)])
+}
+
+// receive takes what has arrived; a complete answer lets the next request go.
+func (x *exchange) receive(c *conn) error {
+	if err := c.read(); err != nil {
+		return err
+	}
+	n, err := x.length(c.in)
+	if err != nil || n == 0 {
+		return err
+	}
+	if !bytes.HasPrefix(c.in, x.order.Want) {
+		return fmt.Errorf("answered %q", c.in[:min(n, 600)])
+	}
+	x.latencies = append(x.latencies, time.Since(x.started)-x.sentAt[c.index])
+	if x.keep {
+		x.result.Answers[c.use] = bytes.Clone(c.in[:n])
+	}
+	c.used(n)
+	return x.send(c)
 }
 
 func percentiles(of []time.Duration) (p50, p99 time.Duration) {

@@ -173,7 +173,7 @@ func contentLength(head []byte) (length int, ok bool) {
 	for len(head) > 0 {
 		line, rest, _ := bytes.Cut(head, []byte("\r\n"))
 		head = rest
-		if len(line) > 16 && line[14] == ':' && bytes.EqualFold(line[:14], []byte("content-length")) {
+		if len(line) > 15 && line[14] == ':' && bytes.EqualFold(line[:14], []byte("content-length")) {
 			for _, c := range bytes.TrimSpace(line[15:]) {
 				length = length*10 + int(c-'0')
 			}

@@ -138,6 +138,7 @@ func (b *Bearer) Identify(ctx context.Context, r *http.Request) (Answer, error) 
 		if errors.Is(err, ErrSkip) {
 			continue
 		}
+		answer.Authorization = at.shared()
 		return answer, err
 	}
 	return Answer{}, ErrSkip

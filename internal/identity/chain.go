@@ -23,6 +23,9 @@ type Answer struct {
 	Session string
 	// Source is the name of the source that answered.
 	Source string
+	// Authorization: the credential came in the Authorization header, where the
+	// Whisp SDK's own calls carry Whisp's JWT instead.
+	Authorization bool
 }
 
 // Source finds out who sends a request, from one kind of credential.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +42,17 @@ type Devices struct {
 	cfg    Config
 	deps   Deps
 	cookie cookieShape
-	typed  *store.Typed[string]
+	typed  *store.Typed[deviceRecord]
 	slide  time.Duration
+}
+
+// deviceRecord is who was recognised on a device last.
+type deviceRecord struct {
+	Identity string `json:"identity"`
+	// Resumable: the credential cannot come with every call, so until
+	// CredentialEnds the device's cookie stands for it.
+	Resumable      bool      `json:"resumable,omitempty"`
+	CredentialEnds time.Time `json:"credential_ends,omitzero"`
 }
 
 // NewDevices returns devices kept in deps.Store; deps.Provider is not used.
@@ -57,9 +67,9 @@ func NewDevices(cfg Config, deps Deps) *Devices {
 	}
 	return &Devices{
 		cfg: cfg, deps: deps, cookie: shape,
-		typed: store.NewTyped(deps.Store, decodedLimit, func(_ string, raw []byte) (*string, error) {
-			identityKey := string(raw)
-			return &identityKey, nil
+		typed: store.NewTyped(deps.Store, decodedLimit, func(_ string, raw []byte) (*deviceRecord, error) {
+			record := new(deviceRecord)
+			return record, json.Unmarshal(raw, record)
 		}),
 		slide: min(time.Minute, cfg.Idle.D()/20),
 	}
@@ -85,26 +95,91 @@ func (d *Devices) NewValue() (secret.Text, error) {
 	return secret.New(base64.RawURLEncoding.EncodeToString(raw[:])), nil
 }
 
-// Recognise notes that the browser with this cookie value is used by id. An
-// empty or malformed value is a client without cookies: all such clients of one
-// identity are one device.
-func (d *Devices) Recognise(ctx context.Context, value secret.Text, id identity.Identity) (Device, error) {
-	name, identityKey := deviceName(value, id), id.Key()
-	device := Device{Key: name + "." + identityKey, Until: d.deps.Clock().Add(d.cfg.Absolute.D())}
-	ttl := func(*string) time.Duration { return d.cfg.Idle.D() }
-	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, ttl)
+// Recognition is what a credential said about the browser it came from.
+type Recognition struct {
+	Identity identity.Identity
+	// CredentialEnds is when the credential expires; zero if it does not say.
+	CredentialEnds time.Time
+	// Resumable: calls of the Whisp SDK from this browser cannot carry the
+	// credential (it came in Authorization), see [Devices.Resume].
+	Resumable bool
+}
+
+// Recognise notes that the browser with this cookie value is used by the
+// identity. An empty or malformed value is a client without cookies: all such
+// clients of one identity are one device.
+func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognition) (Device, error) {
+	name := deviceName(value, who.Identity)
+	record := deviceRecord{Identity: who.Identity.Key(), Resumable: who.Resumable}
+	if who.Resumable {
+		record.CredentialEnds = who.CredentialEnds
+	}
+	device := Device{Key: name + "." + record.Identity, Until: d.deps.Clock().Add(d.cfg.Absolute.D())}
+	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
 	switch {
-	case err == nil && *last == identityKey:
-		return device, nil
+	case err == nil && last.Identity == record.Identity:
+		if !record.Resumable || (last.Resumable && last.CredentialEnds.Equal(record.CredentialEnds)) {
+			return device, nil
+		}
 	case err == nil:
-		device.Replaced = name + "." + *last
+		device.Replaced = name + "." + last.Identity
 	case !errors.Is(err, store.ErrNotFound):
 		return Device{}, unavailable(err)
 	}
-	if err := d.deps.Store.Set(ctx, deviceKey(name), []byte(identityKey), d.cfg.Idle.D()); err != nil {
+	encoded, err := json.Marshal(record)
+	if err != nil {
+		return Device{}, fmt.Errorf("encode device: %w", err)
+	}
+	if err := d.deps.Store.Set(ctx, deviceKey(name), encoded, d.ttl(&record)); err != nil {
 		return Device{}, unavailable(err)
 	}
 	return device, nil
+}
+
+// Resume returns the device of a cookie on which a resumable credential was
+// recognised that has not ended; else [ErrNone].
+func (d *Devices) Resume(ctx context.Context, value secret.Text) (Device, error) {
+	name, record, err := d.current(ctx, value)
+	if err != nil {
+		return Device{}, err
+	}
+	ends := record.CredentialEnds
+	if !record.Resumable || (!ends.IsZero() && !d.deps.Clock().Before(ends)) {
+		return Device{}, ErrNone
+	}
+	return Device{Key: name + "." + record.Identity, Until: d.deps.Clock().Add(d.cfg.Absolute.D())}, nil
+}
+
+// Current returns the key of the device of a cookie, or [ErrNone].
+func (d *Devices) Current(ctx context.Context, value secret.Text) (string, error) {
+	name, record, err := d.current(ctx, value)
+	if err != nil {
+		return "", err
+	}
+	return name + "." + record.Identity, nil
+}
+
+func (d *Devices) current(ctx context.Context, value secret.Text) (name string, record *deviceRecord, err error) {
+	if len(value.Reveal()) != cookieValueLength {
+		return "", nil, ErrNone
+	}
+	name = deviceName(value, identity.Identity{})
+	record, err = d.typed.Get(ctx, deviceKey(name))
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil, ErrNone
+	}
+	if err != nil {
+		return "", nil, unavailable(err)
+	}
+	return name, record, nil
+}
+
+func (d *Devices) ttl(record *deviceRecord) time.Duration {
+	ttl := d.cfg.Idle.D()
+	if !record.CredentialEnds.IsZero() {
+		ttl = min(ttl, record.CredentialEnds.Sub(d.deps.Clock()))
+	}
+	return max(ttl, time.Nanosecond)
 }
 
 // Touch returns when the device ends if nobody is recognised on it again;
@@ -129,7 +204,7 @@ func (d *Devices) Alive(ctx context.Context, key string) (bool, error) {
 	if err != nil {
 		return false, unavailable(err)
 	}
-	return *last == identityKey, nil
+	return last.Identity == identityKey, nil
 }
 
 // End forgets who used the device.

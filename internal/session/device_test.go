@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestDevices(t *testing.T) {
 	bob := identity.Identity{Issuer: alice.Issuer, Subject: "b-1"}
 	recognise := func(value secret.Text, id identity.Identity) session.Device {
 		t.Helper()
-		got, err := d.Recognise(t.Context(), value, id)
+		got, err := d.Recognise(t.Context(), value, session.Recognition{Identity: id})
 		must(t, err)
 		return got
 	}
@@ -88,5 +89,44 @@ func TestDevices(t *testing.T) {
 	}
 	if !session.IsDevice(now.Key) || session.IsDevice(session.KeyOf(laptop)) {
 		t.Error("keys of devices and sessions look the same")
+	}
+}
+
+func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
+	f := newFixture(t, "https://app.example.com")
+	d := newDevices(f)
+	value, err := d.NewValue()
+	must(t, err)
+	resume := func() error { _, err := d.Resume(t.Context(), value); return err }
+
+	if err := resume(); !errors.Is(err, session.ErrNone) {
+		t.Errorf("an unknown device: %v", err)
+	}
+	_, err = d.Recognise(t.Context(), value, session.Recognition{Identity: alice, CredentialEnds: f.clock().Add(time.Hour)})
+	must(t, err)
+	if err := resume(); !errors.Is(err, session.ErrNone) {
+		t.Errorf("a credential that comes with every call: %v", err)
+	}
+	if key, err := d.Current(t.Context(), value); err != nil || key == "" {
+		t.Errorf("current: %q, %v", key, err)
+	}
+
+	token := session.Recognition{Identity: alice, CredentialEnds: f.clock().Add(10 * time.Minute), Resumable: true}
+	device, err := d.Recognise(t.Context(), value, token)
+	must(t, err)
+	f.step(9 * time.Minute)
+	if got, err := d.Resume(t.Context(), value); err != nil || got.Key != device.Key {
+		t.Errorf("within the token's life: %+v, %v", got, err)
+	}
+	token.CredentialEnds = f.clock().Add(10 * time.Minute) // renewed in time
+	_, err = d.Recognise(t.Context(), value, token)
+	must(t, err)
+	f.step(9 * time.Minute)
+	if err := resume(); err != nil {
+		t.Errorf("after a renewal: %v", err)
+	}
+	f.step(time.Minute)
+	if err := resume(); !errors.Is(err, session.ErrNone) {
+		t.Errorf("after the token's end: %v", err)
 	}
 }

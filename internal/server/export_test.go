@@ -1,7 +1,13 @@
 package server
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // SetBodyPatience shortens how long a slow body is waited for. Call it before
 // the server serves.
 func (s *Server) SetBodyPatience(d time.Duration) { s.bodyPatience = d }
+
+// SetApp puts a handler where the app is. Call it before the server serves.
+func (s *Server) SetApp(h http.HandlerFunc) { s.app = h }

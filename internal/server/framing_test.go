@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/server"
 )
 
 // security.md 27. What is hidden behind a body is never served: neither by us
@@ -125,9 +127,10 @@ func TestChunkExtensionFlood(t *testing.T) {
 
 // security.md 29: who sends slowly, or never, is not waited for.
 func TestSlowBodies(t *testing.T) {
-	s := start(t)
+	s := start(t, func(c *setup) {
+		c.tune = func(s *server.Server) { s.SetBodyPatience(200 * time.Millisecond) }
+	})
 	alice := s.login(t, "alice")
-	s.server.SetBodyPatience(200 * time.Millisecond)
 	head := "Host: app.example.com\r\nOrigin: " + publicOrigin + "\r\nCookie: " + sessionCookie + "=" + alice.cookies[sessionCookie] + "\r\nContent-Type: application/json\r\n"
 	for name, test := range map[string]struct {
 		request string
@@ -172,8 +175,8 @@ func TestSlowIsNotStalled(t *testing.T) {
 			}
 			_, _ = fmt.Fprint(w, n)
 		}
+		c.tune = func(s *server.Server) { s.SetBodyPatience(150 * time.Millisecond) }
 	})
-	s.server.SetBodyPatience(150 * time.Millisecond)
 	conn := s.dial(t)
 	_, _ = io.WriteString(conn, "POST /upload HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 10\r\n\r\n")
 	for range 10 {

@@ -103,7 +103,7 @@ func (s *Server) serveApp(x *exchange) {
 		// No session, or a store that does not answer: the app works without.
 		x.session, _ = s.parts.Sessions.Find(x.r.Context(), value, false)
 	}
-	s.parts.App.ServeHTTP(x, x.r)
+	s.app.ServeHTTP(x, x.r)
 }
 
 // serveWhisp carries REST and realtime. The path has lost its /whisp.

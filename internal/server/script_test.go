@@ -23,6 +23,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   string
+	whole  bool // read to its end
 }
 
 // want checks the status and, if it is one of our problems, its code; "" is for
@@ -129,7 +130,7 @@ func (s *stack) send(t testing.TB, method, target string, options ...option) *an
 		t.Fatalf("%s %s: %v", method, target, err)
 	}
 	s.remember(response.Header, string(read))
-	return &answer{t, method + " " + target, response.StatusCode, response.Header, string(read)}
+	return &answer{t, method + " " + target, response.StatusCode, response.Header, string(read), true}
 }
 
 // open is send for answers that are read as they come.
@@ -172,7 +173,7 @@ func (s *stack) get(t testing.TB, address string, options ...option) *answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &answer{t, "GET " + address, response.StatusCode, response.Header, string(read)}
+	return &answer{t, "GET " + address, response.StatusCode, response.Header, string(read), true}
 }
 
 // browser keeps cookies; it sends them whatever their path.
@@ -304,10 +305,10 @@ func (s *stack) raw(t testing.TB, request string, most int) (answers []*answer, 
 			timeout, ok := errors.AsType[net.Error](err)
 			return answers, !ok || !timeout.Timeout()
 		}
-		read, _ := io.ReadAll(response.Body)
+		read, err := io.ReadAll(response.Body)
 		_ = response.Body.Close()
 		s.remember(response.Header, string(read))
-		answers = append(answers, &answer{t, "raw", response.StatusCode, response.Header, string(read)})
+		answers = append(answers, &answer{t, "raw", response.StatusCode, response.Header, string(read), err == nil})
 	}
 	return answers, false
 }

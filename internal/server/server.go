@@ -82,6 +82,7 @@ type Server struct {
 	parts     Parts
 	engine    *gin.Engine
 	own       map[string]string // path -> route name
+	app       http.Handler      // parts.App
 	origins   origins
 	denied    map[string]bool // operations of Whisp that may not pass
 	errorPage errorPage
@@ -103,6 +104,7 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, parts: parts,
 		own:       make(map[string]string),
+		app:       parts.App,
 		origins:   newOrigins(deps.PublicURL, cfg.AllowedOrigins),
 		denied:    map[string]bool{upstream.OperationChangeUsername: !deps.DurableLinks},
 		errorPage: newErrorPage(),

@@ -51,7 +51,7 @@ func (b *browser) refused(t testing.TB, target string, options ...option) *answe
 	}
 	read, _ := io.ReadAll(response.Body)
 	b.s.remember(response.Header, string(read))
-	return &answer{t, "socket " + target, response.StatusCode, response.Header, string(read)}
+	return &answer{t, "socket " + target, response.StatusCode, response.Header, string(read), true}
 }
 
 func (b *browser) socket(t testing.TB, ticket string) socket {

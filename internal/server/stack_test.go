@@ -48,6 +48,7 @@ type stack struct {
 	whisp       *whispsim.Server
 	provider    *oidcsim.Provider
 	app         *app
+	stopApp     func()
 	clock       *clock
 	logs        *logs
 	metrics     *prometheus.Registry
@@ -71,6 +72,8 @@ type setup struct {
 	quiet      bool // no access log: benchmarks
 	providerUp func() bool
 	noChecks   bool // benchmarks keep no record of answers
+	hangs      bool // shutdown cannot be complete
+	tune       func(*server.Server)
 }
 
 func start(t testing.TB, changes ...func(*setup)) *stack {
@@ -101,7 +104,7 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
-		if err := s.stop(); err != nil {
+		if err := s.stop(); err != nil && !conf.hangs {
 			t.Errorf("shutdown: %v", err)
 		}
 		if !conf.noChecks {
@@ -148,6 +151,7 @@ func (s *stack) startPeers(t testing.TB, conf *setup) {
 	}
 
 	backend := httptest.NewServer(s.app)
+	s.stopApp = backend.Close
 	t.Cleanup(backend.Close)
 	s.app.url = backend.URL
 }
@@ -229,6 +233,9 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 		Login: party, Sessions: sessions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,
 	})
 	must(err)
+	if conf.tune != nil {
+		conf.tune(s.server)
+	}
 	s.run(t, endpoint.Close)
 }
 

@@ -176,7 +176,7 @@ func upstreamFault(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*problem.Problem](err); ok && ctx.Err() == nil {
 		return err
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return problem.WhispTimeout().Because(err)
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && ctx.Err() == nil {

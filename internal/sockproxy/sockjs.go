@@ -75,10 +75,7 @@ func (p *Proxy) exchange(ctx context.Context, w http.ResponseWriter, r *http.Req
 		}
 		return refusal(response)
 	}
-	p.copyHeader(w.Header(), response, rt.transport)
-	w.WriteHeader(response.StatusCode)
-	p.stream(ctx, w, response.Body, rt, q, request)
-	return nil
+	return p.pass(ctx, w, response, rt, q, request)
 }
 
 // ask sends the request to Whisp. The error is, or wraps, a problem.
@@ -136,47 +133,77 @@ func (p *Proxy) copyHeader(out http.Header, response *http.Response, t transport
 	}
 }
 
-// stream copies an answer, flushed as it comes. If we are the ones to end it, a
-// SockJS close frame comes last. A body that broke breaks towards the browser
-// too (panic with ErrAbortHandler), so that nobody takes a part for the whole.
-func (p *Proxy) stream(ctx context.Context, w http.ResponseWriter, body io.Reader, rt route, q query, request *sockRequest) {
+// pass copies an answer, flushed as it comes. The answer of a poll begins with
+// its first byte, so that until then it can become another; a stream begins at once.
+func (p *Proxy) pass(ctx context.Context, w http.ResponseWriter, response *http.Response, rt route, q query, request *sockRequest) error {
+	begun := false
+	begin := func() {
+		if !begun {
+			begun = true
+			p.copyHeader(w.Header(), response, rt.transport)
+			w.WriteHeader(response.StatusCode)
+		}
+	}
+	if rt.transport.streams() {
+		begin()
+		_ = request.controller.Flush() // an error shows at the first write
+	}
 	end, buf := newFrameEnd(rt.transport), make([]byte, chunk)
 	for {
-		n, err := body.Read(buf)
+		n, err := response.Body.Read(buf)
 		request.seen.Store(p.now.Load())
 		if n > 0 {
-			request.stalled.Store(p.now.Load())
-			_, writeErr := w.Write(buf[:n])
-			if writeErr == nil {
-				writeErr = request.controller.Flush()
-			}
-			request.stalled.Store(0)
-			if writeErr != nil {
-				return // the client is gone; returning ends the request to Whisp
+			begin()
+			if p.writeChunk(w, buf[:n], request) != nil {
+				return nil // the client is gone; returning ends the request to Whisp
 			}
 			end.saw(buf[:n])
 		}
-		if err == io.EOF {
-			return
+		switch {
+		case err == io.EOF:
+			begin()
+			return nil
+		case err != nil:
+			return p.broken(ctx, w, rt, q, err, begun, end.reached())
 		}
-		if err == nil {
-			continue
-		}
-		why, ours := errors.AsType[*ending](context.Cause(ctx))
-		if ours && rt.transport.streams() && end.reached() {
-			text, _, _ := closeText(rt.transport, q.callback, why)
-			_, _ = io.WriteString(w, text)
-			return
-		}
-		panic(http.ErrAbortHandler)
 	}
+}
+
+// writeChunk writes and flushes; the sweep sees it stall.
+func (p *Proxy) writeChunk(w http.ResponseWriter, chunk []byte, request *sockRequest) error {
+	request.stalled.Store(p.now.Load())
+	defer request.stalled.Store(0)
+	if _, err := w.Write(chunk); err != nil {
+		return err
+	}
+	return request.controller.Flush()
+}
+
+// broken ends an answer whose body did not. If that was our doing, a SockJS
+// close frame comes last, where one may. Otherwise an answer that has begun breaks
+// towards the browser too (panic with ErrAbortHandler), so that nobody takes a
+// part for the whole.
+func (p *Proxy) broken(ctx context.Context, w http.ResponseWriter, rt route, q query, err error, begun, atFrameEnd bool) error {
+	why, ours := errors.AsType[*ending](context.Cause(ctx))
+	switch {
+	case ours && why.toClient == 0: // slow
+	case ours && !begun:
+		return p.farewell(w, rt, q, why)
+	case !begun:
+		return upstreamFault(ctx, err)
+	case ours && rt.transport.streams() && atFrameEnd:
+		text, _, _ := closeText(rt.transport, q.callback, why)
+		_, _ = io.WriteString(w, text)
+		return nil
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // farewell answers a request of a SockJS session that we are ending: with a
 // close frame if the transport carries anything back, else with a problem.
 func (p *Proxy) farewell(w http.ResponseWriter, rt route, q query, why *ending) error {
 	text, contentType, ok := closeText(rt.transport, q.callback, why)
-	if !ok || rt.transport == htmlFile || why.toClient == 0 { // htmlfile's page has not begun
+	if !ok || rt.transport == htmlFile { // htmlfile's page has not begun
 		return why.problem()
 	}
 	w.Header().Set("Content-Type", contentType)

@@ -410,3 +410,41 @@ func TestFrameEnd(t *testing.T) {
 		}
 	}
 }
+
+// Both limits of a stream: a client that takes nothing, an upstream that says nothing.
+func TestSockJSStreamLimits(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		endless bool
+	}{{"slow client", true}, {"silent upstream", false}} {
+		t.Run(test.name, func(t *testing.T) {
+			gone := make(chan struct{})
+			upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(gone)
+				_, _ = io.WriteString(w, "o\n")
+				_ = http.NewResponseController(w).Flush()
+				for test.endless {
+					if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+						break
+					}
+				}
+				<-r.Context().Done()
+			}))
+			t.Cleanup(upstream.Close)
+			s := newSite(t, strings.TrimPrefix(upstream.URL, "http://"), nil)
+			r := s.sock("alice", "POST", "/000/abc/xhr_streaming?ticket="+s.ticket("alice", "t"), "", nil)
+			if got := nextFrame(t, bufio.NewReader(r.Body)); got != "o" {
+				t.Fatal(got)
+			}
+			s.eventually("the upstream is released", func() bool {
+				s.clock.advance(5 * time.Second)
+				select {
+				case <-gone:
+					return true
+				default:
+					return false
+				}
+			})
+		})
+	}
+}

@@ -81,7 +81,7 @@ func (p *Proxy) sweep() {
 		tunnels = append(tunnels, s.tunnels...)
 		socks = append(socks, s.socks...)
 		if p.touchDue(s, now) {
-			s.touching = true
+			s.touching, s.touched = true, now
 			due = append(due, s)
 		}
 	}
@@ -136,7 +136,7 @@ func (p *Proxy) touch(s *liveSession) {
 		expires, err := p.sessions.Touch(ctx, s.key)
 		now := p.clock()
 		p.live.mu.Lock()
-		s.touching, s.touched = false, now
+		s.touching = false
 		if err == nil {
 			s.expires = expires
 		}

@@ -237,6 +237,10 @@ func (s *site) open() []*tunnel {
 func TestIdleTunnelIsClosed(t *testing.T) {
 	s := newSite(t, echoUpstream(t), nil)
 	c := s.dialWS("alice")
+	_ = c.Write(t.Context(), ws.MessageText, []byte("\n")) // its echo says that the tunnel is open
+	if _, _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	s.clock.advance(s.cfg.IdleTimeout.D() + time.Second)
 	_, _, err := c.Read(t.Context())
 	if ws.CloseStatus(err) != ws.StatusGoingAway {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -353,7 +354,9 @@ func (s *stack) secret(text string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets = append(s.secrets, text)
+	if !slices.Contains(s.secrets, text) {
+		s.secrets = append(s.secrets, text)
+	}
 }
 
 func (s *stack) remember(h http.Header, text string) {

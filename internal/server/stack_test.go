@@ -68,6 +68,7 @@ type setup struct {
 	whisp      upstream.WhispConfig
 	sim        whispsim.Config
 	app        http.HandlerFunc
+	appURL     string // in place of app
 	realtime   sockproxy.Config
 	quiet      bool // no access log: benchmarks
 	providerUp func() bool
@@ -154,6 +155,9 @@ func (s *stack) startPeers(t testing.TB, conf *setup) {
 	s.stopApp = backend.Close
 	t.Cleanup(backend.Close)
 	s.app.url = backend.URL
+	if conf.appURL != "" {
+		s.app.url = conf.appURL
+	}
 }
 
 // startServer wires the parts as cmd/whisp-bff does, and serves.

@@ -28,6 +28,10 @@ const (
 	// nobodyFor is how long "nobody" counts at most: some apps sign people in
 	// without a new cookie, and the page that follows must see it.
 	nobodyFor = time.Second
+	// maxAppAnswers and maxAppAnswersSize (bytes) bound what is kept, whatever
+	// cookies are sent.
+	maxAppAnswers     = 10_000
+	maxAppAnswersSize = 16 << 20
 	// askingHeader marks our question. A request that comes in with it is one
 	// that came back to us: the question went to whisp-bff instead of the app.
 	askingHeader = "X-Whisp-Bff-Asks"
@@ -84,7 +88,7 @@ type AppSession struct {
 	transport http.RoundTripper
 	pool      *http.Transport // transport, if it is ours
 	flights   flight.Group[appAnswer]
-	cache     *appCache
+	cache     *answerCache[appAnswer]
 	outcomes  *prometheus.CounterVec
 }
 
@@ -102,7 +106,7 @@ func NewAppSession(cfg AppSessionConfig, site AppSite, deps Deps) (*AppSession, 
 		return nil, errors.New("identity.app_session: url is whisp-bff itself: write the app's own address, or a path on app.url")
 	}
 	s := &AppSession{
-		cfg: cfg, deps: deps, own: site.OwnCookies, claims: map[string]claimPath{}, cache: newAppCache(),
+		cfg: cfg, deps: deps, own: site.OwnCookies, claims: map[string]claimPath{}, cache: newAnswerCache[appAnswer](maxAppAnswers, maxAppAnswersSize),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "whisp_bff_identity_app_session_total", Help: "Answers to who is signed in to the app, by outcome: someone, nobody, unavailable, cached.",
 		}, []string{"outcome"}),
@@ -254,9 +258,7 @@ func (s *AppSession) keep(key string, answer appAnswer) {
 	if end := answer.answer.Expires; !end.IsZero() && end.Before(until) {
 		until = end
 	}
-	if until.After(now) {
-		s.cache.put(key, answer, until, now)
-	}
+	s.cache.put(key, answer, answer.weight, now, until)
 }
 
 func outcomeOf(answer appAnswer, err error) string {

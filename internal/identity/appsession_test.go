@@ -355,9 +355,9 @@ func TestAppSessionCache(t *testing.T) {
 	ask("sid=a", 0)
 	lab.clock.step(time.Millisecond)
 	ask("sid=a", 1)
-	lab.clock.step(-time.Hour) // a clock that was put back does no harm but age
-	ask("sid=a", 0)
-	if got := testutil.ToFloat64(lab.source.outcomes.WithLabelValues("cached")); got != 11 {
+	lab.clock.step(-time.Hour) // what is kept from the future is not believed
+	ask("sid=a", 1)
+	if got := testutil.ToFloat64(lab.source.outcomes.WithLabelValues("cached")); got != 10 {
 		t.Errorf("%v answers from the cache", got)
 	}
 }
@@ -468,29 +468,6 @@ func TestAppSessionLoop(t *testing.T) {
 	cfg.URL = "https://APP.example.com:443/me"
 	if _, err := NewAppSession(cfg, AppSite{PublicURL: setting.MustURL("https://app.example.com")}, quietDeps()); err == nil {
 		t.Error("whisp-bff asks itself")
-	}
-}
-
-// TestAppCacheBounds: garbage cookies push each other out.
-func TestAppCacheBounds(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	cache := newAppCache()
-	for i := range 3 * maxCached {
-		cache.put(fmt.Sprint("small ", i), appAnswer{}, now.Add(time.Second), now)
-	}
-	if len(cache.byKey) != maxCached || cache.recent.Len() != maxCached {
-		t.Errorf("%d entries", len(cache.byKey))
-	}
-	for i := range 1000 {
-		cache.put(fmt.Sprint("large ", i), appAnswer{weight: maxAppAnswer}, now.Add(time.Second), now)
-	}
-	if cache.weight > maxCachedWeight || len(cache.byKey) != 255 {
-		t.Errorf("%d entries of %d bytes", len(cache.byKey), cache.weight)
-	}
-	cache.put("one", appAnswer{}, now.Add(time.Hour), now.Add(time.Minute)) // the rest is over
-	cache.put("one", appAnswer{}, now.Add(time.Hour), now.Add(time.Minute))
-	if len(cache.byKey) != 1 || cache.weight != entryWeight {
-		t.Errorf("%d entries of %d bytes left", len(cache.byKey), cache.weight)
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
 
+// entryWeight is about what an answer takes besides its JSON, in bytes.
+const entryWeight = 256
+
 // key names a question: everything that the answer depends on, each part with
 // its length before it, so that no two questions share a key.
 func (s *AppSession) key(cookies []string) string {
@@ -42,7 +45,7 @@ func (s *AppSession) ask(ctx context.Context, cookies []string) (appAnswer, erro
 	defer func() { _ = response.Body.Close() }()
 	if verdict, err := judge(response); verdict != nil || err != nil {
 		_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // so that the connection can be used again
-		return appAnswer{nobody: verdict}, err
+		return appAnswer{nobody: verdict, weight: entryWeight}, err
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAppAnswer+1))
 	switch {
@@ -51,14 +54,14 @@ func (s *AppSession) ask(ctx context.Context, cookies []string) (appAnswer, erro
 	case len(body) > maxAppAnswer:
 		return appAnswer{}, unavailable("is larger than %d bytes", maxAppAnswer)
 	case len(strings.TrimSpace(string(body))) == 0:
-		return appAnswer{nobody: nobody("is empty")}, nil
+		return appAnswer{nobody: nobody("is empty"), weight: entryWeight}, nil
 	}
 	document, err := decodeJSON(body)
 	if err != nil {
 		return appAnswer{}, unavailable("%w", err)
 	}
 	answer, err := s.read(document)
-	answer.weight = len(body)
+	answer.weight = len(body) + entryWeight
 	return answer, err
 }
 

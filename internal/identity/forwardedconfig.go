@@ -27,7 +27,7 @@ type ForwardedConfig struct {
 // DefaultForwardedConfig has the header names of oauth2-proxy. Peers, secrets
 // and issuer have no default.
 func DefaultForwardedConfig() ForwardedConfig {
-	return ForwardedConfig{
+	return ForwardedConfig{ //nolint:gosec // names of headers
 		SecretHeader:  "X-Forwarded-Secret",
 		SubjectHeader: "X-Forwarded-User",
 		Claims:        map[string]string{"email": "X-Forwarded-Email", "preferred_username": "X-Forwarded-Preferred-Username"},

@@ -18,9 +18,6 @@ import (
 // maxPayload bounds payload_header, in bytes of base64.
 const maxPayload = 32 << 10
 
-// payloadProtocol are claims of a JWT that say nothing about the person.
-var payloadProtocol = []string{"aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "sid"}
-
 // readPayload reads the payload of a JWT that the proxy has verified: sub, exp
 // and claims. Its signature is not here to be checked: the peer's secret vouches.
 // An iss, if there, must be the configured one, so that a proxy that accepts
@@ -53,7 +50,7 @@ func (f *Forwarded) readPayload(header http.Header) (Answer, error) {
 			return Answer{}, fmt.Errorf("%s has expired", f.names.payload)
 		}
 	}
-	maps.DeleteFunc(claims, func(name string, _ any) bool { return slices.Contains(payloadProtocol, name) })
+	maps.DeleteFunc(claims, func(name string, _ any) bool { return slices.Contains(protocolClaims, name) })
 	return Answer{Identity: named(f.cfg.Issuer, subject, claims), Expires: expires}, nil
 }
 

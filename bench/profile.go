@@ -10,20 +10,29 @@ import (
 	"path/filepath"
 )
 
-// writeProfiles writes CPU profiles of whisp-bff to dir, one for each kind of
-// load: read them with go tool pprof.
+// writeProfiles writes profiles of whisp-bff to dir, CPU and allocations for each
+// kind of load: read them with go tool pprof.
 func writeProfiles(ctx context.Context, l *lab, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nothing secret is in a profile
 		return err
 	}
-	pair, err := l.newPair(ctx, siteOptions{pprof: true})
-	if err != nil {
-		return err
-	}
-	for name, c := range map[string]contender{"proxied": pair.proxied(0)[1], "sign-in": pair.signIn(0)[1]} {
-		if err := l.profile(ctx, pair.site, c, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	for _, kind := range []struct {
+		name      string
+		accessLog bool
+		of        func(*pair) contender
+	}{
+		{"proxied", false, func(p *pair) contender { return p.proxied(0)[1] }},
+		{"sign-in", false, func(p *pair) contender { return p.signIn(0)[1] }},
+		{"sign-in-logged", true, func(p *pair) contender { return p.signIn(0)[1] }},
+	} {
+		pair, err := l.newPair(ctx, siteOptions{pprof: true, accessLog: kind.accessLog})
+		if err != nil {
+			return err
 		}
+		if err := l.profile(ctx, pair.site, kind.of(pair), filepath.Join(dir, kind.name)); err != nil {
+			return fmt.Errorf("%s: %w", kind.name, err)
+		}
+		pair.stop()
 	}
 	return nil
 }

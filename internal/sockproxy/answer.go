@@ -31,13 +31,13 @@ type answer struct {
 // dial opens a WebSocket to Whisp for a browser's request. ctx bounds all of
 // it; its end, whatever the cause, interrupts at once. The error is, or
 // wraps, a problem.
-func (p *Proxy) dial(ctx context.Context, r *http.Request, rt route, q query, protocols []string) (answer, error) {
+func (p *Proxy) dial(ctx context.Context, x *call, protocols []string) (answer, error) {
 	conn, err := p.dialer.DialHTTP1(ctx)
 	if err != nil {
 		return answer{}, upstreamFault(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(interrupted) })
-	ans, err := p.shake(conn, r, rt, q, protocols)
+	ans, err := p.shake(conn, x, protocols)
 	if !stop() && err == nil { // ctx ended in the same moment; the deadline may stand
 		err = ctx.Err()
 	}
@@ -52,16 +52,16 @@ func (p *Proxy) dial(ctx context.Context, r *http.Request, rt route, q query, pr
 }
 
 // shake writes our handshake and reads the answer (RFC 6455 section 4.1).
-func (p *Proxy) shake(conn net.Conn, r *http.Request, rt route, q query, protocols []string) (answer, error) {
+func (p *Proxy) shake(conn net.Conn, x *call, protocols []string) (answer, error) {
 	var nonce [16]byte
 	if _, err := io.ReadFull(p.rand, nonce[:]); err != nil {
 		return answer{}, problem.Internal().Because(err)
 	}
 	key := base64.StdEncoding.EncodeToString(nonce[:])
-	if _, err := conn.Write(p.openingRequest(r, rt, q, key, protocols)); err != nil {
+	if _, err := conn.Write(p.openingRequest(x, key, protocols)); err != nil {
 		return answer{}, fmt.Errorf("write handshake: %w", err)
 	}
-	reader := p.readers.Get().(*bufio.Reader)
+	reader := p.readers.Get().(*bufio.Reader) //nolint:errcheck // nothing else is in the pool
 	reader.Reset(io.LimitReader(conn, maxAnswer))
 	defer func() {
 		reader.Reset(nil)
@@ -88,21 +88,21 @@ func (p *Proxy) shake(conn net.Conn, r *http.Request, rt route, q query, protoco
 
 // openingRequest is our own handshake: the path that matched, the ticket as it
 // came, the client's subprotocols, no extensions.
-func (p *Proxy) openingRequest(r *http.Request, rt route, q query, key string, protocols []string) []byte {
-	header := p.header(r.Header)
+func (p *Proxy) openingRequest(x *call, key string, protocols []string) []byte {
+	header := p.header(x.r.Header)
 	for _, name := range []string{"Accept-Encoding", "Content-Type", "Content-Length", "Connection", "Upgrade", "Host", "Cookie"} {
 		header.Del(name)
 	}
-	if origin := r.Header["Origin"]; len(origin) == 1 {
+	if origin := x.r.Header["Origin"]; len(origin) == 1 {
 		header["Origin"] = origin
 	}
-	if cookie := p.cookies.ToWhisp(r.Header); cookie != "" {
+	if cookie := p.cookies.ToWhisp(x.r.Header); cookie != "" {
 		header["Cookie"] = []string{cookie}
 	}
 	var b bytes.Buffer
 	b.Grow(1024)
-	target := p.basePath + rt.path
-	if encoded := q.encode(); encoded != "" {
+	target := p.basePath + x.route.path
+	if encoded := x.query.encode(); encoded != "" {
 		target += "?" + encoded
 	}
 	b.WriteString("GET " + target + " HTTP/1.1\r\nHost: " + p.base.Host +

@@ -24,7 +24,7 @@ func newBufferPool() *bufferPool {
 	return &bufferPool{pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}}
 }
 
-func (b *bufferPool) get() *[bufferSize]byte  { return b.pool.Get().(*[bufferSize]byte) }
+func (b *bufferPool) get() *[bufferSize]byte  { return b.pool.Get().(*[bufferSize]byte) } //nolint:errcheck // nothing else is in the pool
 func (b *bufferPool) put(p *[bufferSize]byte) { b.pool.Put(p) }
 
 // errStop ends a flow that has nothing more to do.
@@ -157,7 +157,7 @@ func (f *flow) pass(p []byte) (rest []byte, err error) {
 	}
 	if f.tunnel.closing.Load() != nil {
 		// Only the frame in progress may end; then comes our Close frame.
-		n := int(min(f.follow.left, uint64(len(p))))
+		n := int(min(f.follow.left, uint64(len(p)))) //nolint:gosec // at most len(p)
 		_, _ = f.follow.follow(p[:n])
 		if err := f.write(p[:n]); err != nil || f.follow.left > 0 {
 			return nil, err

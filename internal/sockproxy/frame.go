@@ -59,7 +59,7 @@ func (f *follower) follow(p []byte) (pass int, code closeCode) {
 		if f.left > 0 {
 			n := min(f.left, uint64(len(p)-pass))
 			f.left -= n
-			pass += int(n)
+			pass += int(n) //nolint:gosec // at most len(p)
 			continue
 		}
 		if f.closed {
@@ -143,7 +143,7 @@ func (f *follower) count(op byte, length uint64, size int) closeCode {
 	}
 	cost, before := length, f.message
 	if op == opContinuation {
-		cost += uint64(size)
+		cost += uint64(size) //nolint:gosec // at most maxHeader
 	} else {
 		before = 0
 	}
@@ -164,7 +164,7 @@ func (f *follower) between() bool { return f.left == 0 }
 func closeFrame(masked bool, code closeCode, reason string) []byte {
 	reason = reason[:min(len(reason), maxControl-2)]
 	frame := make([]byte, 0, 2+4+2+len(reason))
-	frame = append(frame, 0x80|opClose, byte(2+len(reason)))
+	frame = append(frame, 0x80|opClose, byte(2+len(reason))) //nolint:gosec // at most maxControl
 	if masked {
 		frame[1] |= 0x80
 		frame = append(frame, 0, 0, 0, 0)

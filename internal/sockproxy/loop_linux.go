@@ -1,6 +1,7 @@
 package sockproxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -242,12 +243,12 @@ func (f *flow) unwatch() {
 // awake notes an event; true: the caller owns the flow now.
 func (f *flow) awake() bool {
 	for {
-		switch state := f.state.Load(); {
-		case state == flowIdle:
+		switch f.state.Load() {
+		case flowIdle:
 			if f.state.CompareAndSwap(flowIdle, flowBusy) {
 				return true
 			}
-		case state == flowBusy:
+		case flowBusy:
 			if f.state.CompareAndSwap(flowBusy, flowAgain) {
 				return false
 			}
@@ -367,13 +368,12 @@ func writeSome(fd int, p []byte) (int, error) {
 	}
 	for {
 		n, err := syscall.Write(fd, p)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return n, nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			return 0, nil
-		default:
+		case !errors.Is(err, syscall.EINTR):
 			return 0, err
 		}
 	}
@@ -410,9 +410,9 @@ func (f *flow) work(buf *[bufferSize]byte, n int, unsent []byte) {
 	for err == nil {
 		n, err = syscall.Read(int(f.srcFD), buf[f.carried:])
 		switch {
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			err = nil
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			if f.park() {
 				return
 			}

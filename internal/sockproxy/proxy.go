@@ -159,6 +159,15 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 	}
 }
 
+// call is one request, its answer, and what was read of it so far.
+type call struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	route  route
+	query  query
+	caller Caller
+}
+
 // serve checks, cheap before costly, and then hands on.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Caller) error {
 	rt, ok := match(path)
@@ -184,10 +193,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 	if !ok || q.ticket.Empty() {
 		return problem.TicketRefused()
 	}
+	x := &call{w, r, rt, q, c}
 	if rt.transport.upgrades() {
-		return p.serveSocket(w, r, rt, q, c)
+		return p.serveSocket(x)
 	}
-	return p.serveSockJS(w, r, rt, q, c)
+	return p.serveSockJS(x)
 }
 
 // allowOrigin sets the CORS headers for an allowed foreign origin.
@@ -212,22 +222,22 @@ func preflight(w http.ResponseWriter, r *http.Request, t transport) error {
 }
 
 // serveSocket opens a tunnel.
-func (p *Proxy) serveSocket(w http.ResponseWriter, r *http.Request, rt route, q query, c Caller) error {
-	hello, err := checkOpening(r)
+func (p *Proxy) serveSocket(x *call) error {
+	hello, err := checkOpening(x.r)
 	if err != nil {
 		if problem.From(err).Status == http.StatusUpgradeRequired {
-			w.Header().Set("Sec-WebSocket-Version", "13")
+			x.w.Header().Set("Sec-WebSocket-Version", "13")
 		}
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
+	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	t := &tunnel{proxy: p, cancel: cancel}
-	if err := p.live.addTunnel(t, c); err != nil {
+	if err := p.live.addTunnel(t, x.caller); err != nil {
 		return err
 	}
 	p.wake()
-	if err := p.open(ctx, w, r, rt, q, hello, t, c); err != nil {
+	if err := p.open(ctx, x, hello, t); err != nil {
 		if t.sock != nil {
 			t.sock.leave(nil)
 		}
@@ -239,20 +249,20 @@ func (p *Proxy) serveSocket(w http.ResponseWriter, r *http.Request, rt route, q 
 
 // open spends the ticket, dials Whisp and starts the tunnel. When it returns an
 // error the browser's connection is still an ordinary HTTP connection.
-func (p *Proxy) open(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query, hello opening, t *tunnel, c Caller) error {
-	if err := p.useTicket(ctx, rt, q, t, c); err != nil {
+func (p *Proxy) open(ctx context.Context, x *call, hello opening, t *tunnel) error {
+	if err := p.useTicket(ctx, x, t); err != nil {
 		return err
 	}
 	ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
 	defer done()
-	ans, err := p.dial(ctx, r, rt, q, hello.protocols)
+	ans, err := p.dial(ctx, x, hello.protocols)
 	if err != nil {
 		if t.sock != nil && problem.From(err).Code == problem.TicketRefused().Code {
 			p.live.removeSock(t.sock)
 		}
 		return err
 	}
-	client, early, err := takeOver(w, hello, ans)
+	client, early, err := takeOver(x.w, hello, ans)
 	if err != nil {
 		closeNow(ans.conn)
 		return err
@@ -263,16 +273,16 @@ func (p *Proxy) open(ctx context.Context, w http.ResponseWriter, r *http.Request
 }
 
 // useTicket spends the ticket, or admits the SockJS session that brings it.
-func (p *Proxy) useTicket(ctx context.Context, rt route, q query, t *tunnel, c Caller) error {
-	if rt.transport == sockWS {
-		sock, err := p.admit(ctx, rt, q, c, nil)
+func (p *Proxy) useTicket(ctx context.Context, x *call, t *tunnel) error {
+	if x.route.transport == sockWS {
+		sock, err := p.admit(ctx, x, nil)
 		if why, ok := errors.AsType[*ending](err); ok {
 			return why.problem()
 		}
 		t.sock = sock
 		return err
 	}
-	ok, err := p.tickets.Spend(ctx, hashTicket(q.ticket), c.Session)
+	ok, err := p.tickets.Spend(ctx, hashTicket(x.query.ticket), x.caller.Session)
 	return ticketVerdict(ok, err)
 }
 
@@ -294,7 +304,7 @@ func takeOver(w http.ResponseWriter, hello opening, ans answer) (conn net.Conn, 
 	if err != nil {
 		return nil, nil, problem.UpgradeInvalid().Because(fmt.Errorf("take over connection: %w", err))
 	}
-	early, _ = rw.Reader.Peek(rw.Reader.Buffered())
+	early, _ = rw.Peek(rw.Reader.Buffered())
 	early = slices.Clone(early)
 
 	header := w.Header()

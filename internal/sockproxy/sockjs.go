@@ -27,44 +27,44 @@ const (
 var answerHeaders = []string{"Content-Type", "Cache-Control", "Expires", "Etag", "Last-Modified"}
 
 // serveSockJS serves SockJS over HTTP: checks the ticket and passes the request on.
-func (p *Proxy) serveSockJS(w http.ResponseWriter, r *http.Request, rt route, q query, c Caller) error {
-	ctx, cancel := context.WithCancelCause(r.Context())
+func (p *Proxy) serveSockJS(x *call) error {
+	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
-	if rt.transport == infoDoc || rt.transport == iframeDoc {
+	if t := x.route.transport; t == infoDoc || t == iframeDoc {
 		if p.live.isDraining() {
 			return problem.ShuttingDown()
 		}
-		if err := ticketVerdict(p.tickets.Known(ctx, hashTicket(q.ticket), c.Session)); err != nil {
+		if err := ticketVerdict(p.tickets.Known(ctx, hashTicket(x.query.ticket), x.caller.Session)); err != nil {
 			return err
 		}
 		ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
 		defer done()
-		return p.document(ctx, w, r, rt, q)
+		return p.document(ctx, x)
 	}
-	request := &sockRequest{cancel: cancel, controller: http.NewResponseController(w)}
+	request := &sockRequest{cancel: cancel, controller: http.NewResponseController(x.w)}
 	request.seen.Store(p.tick())
-	sock, err := p.admit(ctx, rt, q, c, request)
+	sock, err := p.admit(ctx, x, request)
 	if why, ok := errors.AsType[*ending](err); ok {
-		return p.farewell(w, rt, q, why)
+		return p.farewell(x, why)
 	}
 	if err != nil {
 		return err
 	}
 	defer sock.leave(request)
-	if !rt.transport.sends() {
+	if !x.route.transport.sends() {
 		// These wait longer than an ordinary request may; the sweep limits them.
 		_ = request.controller.SetReadDeadline(time.Time{})
 		_ = request.controller.SetWriteDeadline(time.Time{})
 	}
-	return p.exchange(ctx, w, r, rt, q, sock, request)
+	return p.exchange(ctx, x, sock, request)
 }
 
 // exchange passes a request of a SockJS session on and its answer back.
-func (p *Proxy) exchange(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query, sock *sockSession, request *sockRequest) error {
-	response, err := p.ask(ctx, w, r, rt, q)
+func (p *Proxy) exchange(ctx context.Context, x *call, sock *sockSession, request *sockRequest) error {
+	response, err := p.ask(ctx, x)
 	if err != nil {
 		if why, ok := errors.AsType[*ending](context.Cause(ctx)); ok {
-			return p.farewell(w, rt, q, why)
+			return p.farewell(x, why)
 		}
 		return err
 	}
@@ -75,11 +75,12 @@ func (p *Proxy) exchange(ctx context.Context, w http.ResponseWriter, r *http.Req
 		}
 		return refusal(response)
 	}
-	return p.pass(ctx, w, response, rt, q, request)
+	return p.pass(ctx, x, response, request)
 }
 
 // ask sends the request to Whisp. The error is, or wraps, a problem.
-func (p *Proxy) ask(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query) (*http.Response, error) {
+func (p *Proxy) ask(ctx context.Context, x *call) (*http.Response, error) {
+	r, rt := x.r, x.route
 	body := io.Reader(http.NoBody)
 	var tooLong *http.MaxBytesError
 	if r.ContentLength != 0 {
@@ -88,10 +89,10 @@ func (p *Proxy) ask(ctx context.Context, w http.ResponseWriter, r *http.Request,
 			if limit = 2*limit + chunk; r.ContentLength > limit {
 				return nil, problem.BodyTooLarge()
 			}
-			body = http.MaxBytesReader(w, r.Body, 2*p.cfg.MaxMessage.Bytes()+chunk)
+			body = http.MaxBytesReader(x.w, r.Body, limit)
 		}
 	}
-	target := url.URL{Scheme: p.base.Scheme, Host: p.base.Host, Path: p.base.Path, RawQuery: q.encode()}
+	target := url.URL{Scheme: p.base.Scheme, Host: p.base.Host, Path: p.base.Path, RawQuery: x.query.encode()}
 	target.Path = strings.TrimSuffix(target.Path, "/") + rt.path // rt.path needs no escaping
 	out, err := http.NewRequestWithContext(ctx, r.Method, target.String(), body)
 	if err != nil {
@@ -135,26 +136,27 @@ func (p *Proxy) copyHeader(out http.Header, response *http.Response, t transport
 
 // pass copies an answer, flushed as it comes. The answer of a poll begins with
 // its first byte, so that until then it can become another; a stream begins at once.
-func (p *Proxy) pass(ctx context.Context, w http.ResponseWriter, response *http.Response, rt route, q query, request *sockRequest) error {
+func (p *Proxy) pass(ctx context.Context, x *call, response *http.Response, request *sockRequest) error {
+	w, t := x.w, x.route.transport
 	begun := false
 	begin := func() {
 		if !begun {
 			begun = true
-			p.copyHeader(w.Header(), response, rt.transport)
+			p.copyHeader(w.Header(), response, t)
 			w.WriteHeader(response.StatusCode)
 		}
 	}
-	if rt.transport.streams() {
+	if t.streams() {
 		begin()
 		_ = request.controller.Flush() // an error shows at the first write
 	}
-	end, buf := newFrameEnd(rt.transport), make([]byte, chunk)
+	end, buf := newFrameEnd(t), make([]byte, chunk)
 	for {
 		n, err := response.Body.Read(buf)
 		request.seen.Store(p.now.Load())
 		if n > 0 {
 			begin()
-			if p.writeChunk(w, buf[:n], request) != nil {
+			if !p.wrote(w, buf[:n], request) {
 				return nil // the client is gone; returning ends the request to Whisp
 			}
 			end.saw(buf[:n])
@@ -164,36 +166,36 @@ func (p *Proxy) pass(ctx context.Context, w http.ResponseWriter, response *http.
 			begin()
 			return nil
 		case err != nil:
-			return p.broken(ctx, w, rt, q, err, begun, end.reached())
+			return p.broken(ctx, x, err, begun, end.reached())
 		}
 	}
 }
 
-// writeChunk writes and flushes; the sweep sees it stall.
-func (p *Proxy) writeChunk(w http.ResponseWriter, chunk []byte, request *sockRequest) error {
+// wrote writes and flushes, and reports whether the client took it. The sweep sees it stall.
+func (p *Proxy) wrote(w http.ResponseWriter, chunk []byte, request *sockRequest) bool {
 	request.stalled.Store(p.now.Load())
 	defer request.stalled.Store(0)
 	if _, err := w.Write(chunk); err != nil {
-		return err
+		return false
 	}
-	return request.controller.Flush()
+	return request.controller.Flush() == nil
 }
 
 // broken ends an answer whose body did not. If that was our doing, a SockJS
 // close frame comes last, where one may. Otherwise an answer that has begun breaks
 // towards the browser too (panic with ErrAbortHandler), so that nobody takes a
 // part for the whole.
-func (p *Proxy) broken(ctx context.Context, w http.ResponseWriter, rt route, q query, err error, begun, atFrameEnd bool) error {
+func (p *Proxy) broken(ctx context.Context, x *call, err error, begun, atFrameEnd bool) error {
 	why, ours := errors.AsType[*ending](context.Cause(ctx))
 	switch {
 	case ours && why.toClient == 0: // slow
 	case ours && !begun:
-		return p.farewell(w, rt, q, why)
+		return p.farewell(x, why)
 	case !begun:
 		return upstreamFault(ctx, err)
-	case ours && rt.transport.streams() && atFrameEnd:
-		text, _, _ := closeText(rt.transport, q.callback, why)
-		_, _ = io.WriteString(w, text)
+	case ours && x.route.transport.streams() && atFrameEnd:
+		text, _, _ := closeText(x.route.transport, x.query.callback, why)
+		_, _ = io.WriteString(x.w, text)
 		return nil
 	}
 	panic(http.ErrAbortHandler)
@@ -201,9 +203,10 @@ func (p *Proxy) broken(ctx context.Context, w http.ResponseWriter, rt route, q q
 
 // farewell answers a request of a SockJS session that we are ending: with a
 // close frame if the transport carries anything back, else with a problem.
-func (p *Proxy) farewell(w http.ResponseWriter, rt route, q query, why *ending) error {
-	text, contentType, ok := closeText(rt.transport, q.callback, why)
-	if !ok || rt.transport == htmlFile { // htmlfile's page has not begun
+func (p *Proxy) farewell(x *call, why *ending) error {
+	text, contentType, ok := closeText(x.route.transport, x.query.callback, why)
+	w := x.w
+	if !ok || x.route.transport == htmlFile { // htmlfile's page has not begun
 		return why.problem()
 	}
 	w.Header().Set("Content-Type", contentType)
@@ -214,8 +217,9 @@ func (p *Proxy) farewell(w http.ResponseWriter, rt route, q query, why *ending) 
 }
 
 // document passes on info, adapted, or the iframe page.
-func (p *Proxy) document(ctx context.Context, w http.ResponseWriter, r *http.Request, rt route, q query) error {
-	response, err := p.ask(ctx, w, r, rt, q)
+func (p *Proxy) document(ctx context.Context, x *call) error {
+	w, rt := x.w, x.route
+	response, err := p.ask(ctx, x)
 	if err != nil {
 		return err
 	}

@@ -44,8 +44,9 @@ type sockRequest struct {
 
 // admit finds the SockJS session of a request (nil: a tunnel), or admits it if
 // its ticket may, and counts the request in: the caller owes it a leave.
-func (p *Proxy) admit(ctx context.Context, rt route, q query, c Caller, request *sockRequest) (*sockSession, error) {
-	hash := hashTicket(q.ticket)
+func (p *Proxy) admit(ctx context.Context, x *call, request *sockRequest) (*sockSession, error) {
+	rt, c := x.route, x.caller
+	hash := hashTicket(x.query.ticket)
 	found, err := p.live.joinSock(rt, hash, c, request)
 	if err != nil || found != nil {
 		return found, err
@@ -58,7 +59,7 @@ func (p *Proxy) admit(ctx context.Context, rt route, q query, c Caller, request 
 	}
 	admitted, err := p.live.addSock(rt, hash, c, request)
 	if err == nil {
-		p.wake()
+		p.wake() //nolint:contextcheck // the sweep serves all, and outlives this request
 	}
 	return admitted, err
 }

@@ -163,7 +163,7 @@ func TestUpstreamTLS(t *testing.T) {
 		}
 	})
 	s := newSite(t, listener.Addr().String(), func(_ *Config, deps *Deps) {
-		deps.Dialer = tlsDialer{listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the test's own certificate
+		deps.Dialer = tlsDialer{listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}}
 	})
 	t.Cleanup(func() { _ = listener.Close(); _ = s.Drain(canceled()); relays.Wait() })
 

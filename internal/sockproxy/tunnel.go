@@ -2,6 +2,7 @@ package sockproxy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -102,7 +103,7 @@ type tunnel struct {
 // early is what each side had sent behind its handshake.
 func (t *tunnel) start(client, upstream net.Conn, fromClient, fromUpstream []byte) {
 	cfg := &t.proxy.cfg
-	limit := uint64(cfg.MaxMessage.Bytes())
+	limit := uint64(cfg.MaxMessage.Bytes()) //nolint:gosec // Validate refuses negative ones
 	t.client, t.upstream = client, upstream
 	t.up.tunnel, t.up.src, t.up.dst = t, client, upstream
 	t.up.follow = follower{masked: true, limit: limit}
@@ -144,8 +145,9 @@ func tune(conn net.Conn, userTimeout time.Duration) {
 // flowEnded is the end of a flow, called once for each.
 func (t *tunnel) flowEnded(f *flow, err error) {
 	f.unwatch()
-	switch _, writing := err.(*writeError); {
-	case err == errStop:
+	_, writing := errors.AsType[*writeError](err)
+	switch {
+	case errors.Is(err, errStop):
 	case ended(err) && t.closing.Load() == nil:
 		t.note(f.pick(upstreamClosed, clientClosed))
 		f.halfClose()

@@ -177,7 +177,7 @@ func TestOneSideResetClosesTheOther(t *testing.T) {
 			reset, other := test.side(s.dialRaw("alice"), <-conns)
 			_ = reset.SetLinger(0)
 			_ = reset.Close()
-			if _, err := other.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
+			if _, err := other.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the other side reads %v", err)
 			}
 			s.closedBecause(test.why)

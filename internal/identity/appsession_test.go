@@ -471,6 +471,25 @@ func TestAppSessionLoop(t *testing.T) {
 	}
 }
 
+// TestAppSessionFlood: garbage cookies push each other out.
+func TestAppSessionFlood(t *testing.T) {
+	source, err := NewAppSession(appSessionConfig(), AppSite{PublicURL: setting.MustURL("https://app.example.com"), URL: setting.MustURL("http://app.invalid")},
+		Deps{Clock: newClock().time, Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody}, nil
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxAppAnswers + 1000 {
+		if _, err := source.Identify(t.Context(), from("192.0.2.1:1", appCookies(fmt.Sprint("sid=garbage", i)))); problem.From(err).Code != "session_required" {
+			t.Fatal(err)
+		}
+	}
+	if n := source.cache.len(); n != maxAppAnswers {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
 func TestAppSessionConfigValidate(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*AppSessionConfig)

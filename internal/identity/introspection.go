@@ -116,6 +116,9 @@ func (s *Introspection) Close() {
 	s.client.client.CloseIdleConnections()
 }
 
+// ReadsAuthorization reports whether tokens may come in Authorization.
+func (s *Introspection) ReadsAuthorization() bool { return s.at.shared() }
+
 // Identify implements [Source].
 func (s *Introspection) Identify(ctx context.Context, r *http.Request) (Answer, error) {
 	token, err := s.at.find(r)
@@ -137,6 +140,7 @@ func (s *Introspection) Identify(ctx context.Context, r *http.Request) (Answer, 
 	if refused == nil {
 		var found Answer
 		if found, refused = s.check(answer); refused == nil {
+			found.Authorization = s.at.shared()
 			return found, nil
 		}
 	}

@@ -3,6 +3,7 @@ package sockproxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -21,13 +22,19 @@ import (
 // nothing but a site before that upstream; see TestBenchmarkHelper.
 const helperUpstream = "SOCKPROXY_HELPER_UPSTREAM"
 
+// helperTLS, when set too, makes it speak TLS with the upstream.
+const helperTLS = "SOCKPROXY_HELPER_TLS"
+
 // TestBenchmarkHelper is not a test: the benchmarks run it in a process of its own.
 func TestBenchmarkHelper(t *testing.T) {
 	upstream := os.Getenv(helperUpstream)
 	if upstream == "" {
 		t.Skip("only as a helper of the benchmarks")
 	}
-	s := newSite(t, upstream, func(cfg *Config, _ *Deps) {
+	s := newSite(t, upstream, func(cfg *Config, deps *Deps) {
+		if os.Getenv(helperTLS) != "" {
+			deps.Dialer = tlsDialer{upstream, &tls.Config{InsecureSkipVerify: true}}
+		}
 		cfg.MaxTunnelsPerUser, cfg.MaxFrameRate, cfg.AllowMissingOrigin = 0, 0, true
 		cfg.IdleTimeout, cfg.TicketLife = 0, 60e9
 	})
@@ -47,9 +54,9 @@ type helper struct {
 	out     *bufio.Scanner
 }
 
-func startHelper(b *testing.B, upstream string) *helper {
+func startHelper(b *testing.B, upstream string, env ...string) *helper {
 	cmd := exec.Command(os.Args[0], "-test.run=TestBenchmarkHelper$", "-test.timeout=10m")
-	cmd.Env = append(os.Environ(), helperUpstream+"="+upstream)
+	cmd.Env = append(append(os.Environ(), helperUpstream+"="+upstream), env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -113,23 +120,32 @@ func (h *helper) rss(b *testing.B) int {
 // BenchmarkIdleTunnelMemory opens 3,000 sockets, one message through each, and
 // reports how much the resident memory of a fresh process grew.
 func BenchmarkIdleTunnelMemory(b *testing.B) {
-	const tunnels = 3000
 	for range b.N {
-		h := startHelper(b, benchUpstream(b))
-		h.open(b, "warm-up")
-		before := h.rss(b)
-		begun := time.Now()
-		message, echoed := frame(0x81, true, "heart-beat"), make([]byte, len(frame(0x81, true, "heart-beat")))
-		for i := range tunnels {
-			conn := h.open(b, "session-"+strconv.Itoa(i))
-			_, _ = conn.Write(message)
-			if _, err := io.ReadFull(conn, echoed[:12]); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(tunnels)/time.Since(begun).Seconds(), "opened/s")
-		b.ReportMetric(float64(h.rss(b)-before)/tunnels, "bytes/tunnel")
+		reportMemory(b, startHelper(b, benchUpstream(b)))
 	}
+}
+
+// BenchmarkIdleTunnelMemoryTLS is the same with TLS to the upstream.
+func BenchmarkIdleTunnelMemoryTLS(b *testing.B) {
+	for range b.N {
+		reportMemory(b, startHelper(b, tlsRelay(b, benchUpstream(b)), helperTLS+"=yes"))
+	}
+}
+
+func reportMemory(b *testing.B, h *helper) {
+	const tunnels = 3000
+	h.open(b, "warm-up")
+	before, begun := h.rss(b), time.Now()
+	message, echoed := frame(0x81, true, "heart-beat"), make([]byte, 2+len("heart-beat"))
+	for i := range tunnels {
+		conn := h.open(b, "session-"+strconv.Itoa(i))
+		_, _ = conn.Write(message)
+		if _, err := io.ReadFull(conn, echoed); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(tunnels/time.Since(begun).Seconds(), "opened/s")
+	b.ReportMetric(float64(h.rss(b)-before)/tunnels, "bytes/tunnel")
 }
 
 // BenchmarkEcho sends 200 bytes to and fro over 50 sockets at once; one

@@ -141,31 +141,11 @@ func (d tlsDialer) DialHTTP1(ctx context.Context) (net.Conn, error) {
 }
 
 func TestUpstreamTLS(t *testing.T) {
-	plain := echoUpstream(t)
-	secured := httptest.NewUnstartedServer(nil)
-	certificate := func() *tls.Config {
-		secured.StartTLS()
-		defer secured.Close()
-		return &tls.Config{Certificates: secured.TLS.Certificates, MinVersion: tls.VersionTLS12}
-	}()
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var relays sync.WaitGroup // TLS in front of the echo
-	relays.Go(func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			relays.Go(func() { relay(c, plain) })
-		}
+	address := tlsRelay(t, echoUpstream(t))
+	s := newSite(t, address, func(_ *Config, deps *Deps) {
+		deps.Dialer = tlsDialer{address, &tls.Config{InsecureSkipVerify: true}}
 	})
-	s := newSite(t, listener.Addr().String(), func(_ *Config, deps *Deps) {
-		deps.Dialer = tlsDialer{listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}}
-	})
-	t.Cleanup(func() { _ = listener.Close(); _ = s.Drain(canceled()); relays.Wait() })
+	t.Cleanup(func() { _ = s.Drain(canceled()) })
 
 	c := s.dialWS("alice")
 	for _, size := range []int{1, smallBuffer - 4, smallBuffer, 200, 200_000} {
@@ -182,6 +162,30 @@ func TestUpstreamTLS(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	s.closedBecause(sessionEnded)
+}
+
+// tlsRelay puts TLS in front of an upstream.
+func tlsRelay(t testing.TB, upstream string) (address string) {
+	lender := httptest.NewUnstartedServer(nil) // has a certificate
+	lender.StartTLS()
+	config := &tls.Config{Certificates: lender.TLS.Certificates, MinVersion: tls.VersionTLS12}
+	lender.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var relays sync.WaitGroup
+	relays.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			relays.Go(func() { relay(c, upstream) })
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); relays.Wait() })
+	return listener.Addr().String()
 }
 
 func canceled() context.Context {

@@ -124,6 +124,11 @@ func (b *Bearer) Headers() []string {
 	return names
 }
 
+// ReadsAuthorization reports whether tokens may come in Authorization.
+func (b *Bearer) ReadsAuthorization() bool {
+	return slices.ContainsFunc(b.places, place.shared)
+}
+
 // Identify implements [Source].
 func (b *Bearer) Identify(ctx context.Context, r *http.Request) (Answer, error) {
 	for _, at := range b.places {

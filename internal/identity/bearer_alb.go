@@ -96,7 +96,7 @@ func (s *albKeySource) Verify(ctx context.Context, kid, alg string, check func(k
 		return err
 	}
 	tried := false
-	err = key.Set.Verify(ctx, kid, alg, func(public any) bool {
+	err = key.Verify(ctx, kid, alg, func(public any) bool {
 		tried = true
 		return check(public)
 	})
@@ -153,7 +153,7 @@ func (s *albKeySource) Close() {
 	sets := slices.Collect(maps.Values(s.sets))
 	s.mu.Unlock()
 	for _, set := range sets {
-		set.Set.Close()
+		set.Close()
 	}
 }
 

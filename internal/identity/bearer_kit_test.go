@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -213,10 +214,10 @@ func inAuthorization(raw string) *http.Request { return requestWith("Authorizati
 
 // said is the outcome in one word: the subject, "skip", or the problem's code.
 func said(answer identity.Answer, err error) string {
-	switch {
-	case err == nil:
+	if err == nil {
 		return answer.Identity.Subject
-	case err == identity.ErrSkip: //nolint:errorlint // sources return it bare
+	}
+	if errors.Is(err, identity.ErrSkip) {
 		return "skip"
 	}
 	return problem.From(err).Code

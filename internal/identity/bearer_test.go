@@ -21,7 +21,7 @@ import (
 
 func mustURL(text string) setting.URL { return setting.MustURL(text) }
 
-const appSecret = "0123456789abcdef0123456789abcdef" //nolint:gosec // for tests
+const appSecret = "0123456789abcdef0123456789abcdef"
 
 func TestBearerAccepts(t *testing.T) {
 	w := newWeb()

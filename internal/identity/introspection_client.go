@@ -101,7 +101,7 @@ func (c *introspectionClient) ask(ctx context.Context, token string) (map[string
 		return nil, &statusError{response.StatusCode}
 	case kind == "application/token-introspection+jwt":
 		return nil, errors.New("answer is a signed JWT (RFC 9701), which is not supported: switch it off for this client")
-	case kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")):
+	case kind != "application/json" && (!strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "+json")):
 		return nil, errors.New("answer is not JSON")
 	}
 	body, err := readBounded(response.Body, maxIntrospection)

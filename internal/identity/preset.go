@@ -21,8 +21,6 @@ const (
 // preset is what is known about a product. Everything it fills in can be
 // overridden, except for aws_alb's keys, which have a form of their own.
 type preset struct {
-	header     string
-	algorithms []string
 	// own is the key that only this preset has; empty if it needs none.
 	own   string
 	apply func(*BearerConfig)

@@ -48,7 +48,7 @@ func newKeySet(url string, client *http.Client, clock func() time.Time, cfg Conf
 // looked at. The error wraps [keyset.ErrUnavailable] if nothing is known about
 // the signature.
 func (s *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	jws, err := jose.ParseSigned(token, s.algorithms)
+	jws, err := jose.ParseSignedCompact(token, s.algorithms)
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, errors.New("not a token signed with an allowed algorithm")
 	}

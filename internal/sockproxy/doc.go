@@ -12,8 +12,7 @@
 //
 // # Tunnels
 //
-// A WebSocket is two connections and two [flow]s (flow.go), one per direction,
-// each with a goroutine that has nothing else to do:
+// A WebSocket is two connections and two flows (flow.go), one per direction:
 //
 //	browser ──up──▶ Whisp       handshake.go checks the browser's handshake,
 //	browser ◀─down─ Whisp       answer.go makes our own with Whisp
@@ -23,9 +22,11 @@
 // is no compression to bomb us with, and a subprotocol comes back only if the
 // browser offered it.
 //
-// A flow waits for bytes without holding a buffer (wait_unix.go), borrows one,
-// passes on what came and gives it back before it waits again. It reads again
-// only when the other side took everything, so one buffer per direction is all
+// An idle flow on plain TCP has neither a buffer nor, on Linux, a goroutine: one
+// loop per processor waits for all of them (loop_linux.go) and passes on what
+// came as long as that needs no waiting. A flow that has to wait, for a full
+// socket above all, gets a goroutine until it is idle again. Nothing is read
+// before the other side took everything, so one buffer per direction is all
 // that is ever in flight, and a peer that takes longer than write_timeout for
 // one buffer is cut. Frame headers are followed (frame.go, RFC 6455 section 5.2)
 // and payloads are neither copied nor unmasked: that is enough to bound messages,
@@ -33,7 +34,8 @@
 // where a Close frame of our own may be put in.
 //
 // TLS is different: bytes may wait, decrypted, inside the connection, where no
-// readiness tells of them. Such a side holds a small buffer while idle.
+// readiness tells of them. Reading such a side takes a goroutine and a small
+// buffer. So does a listener that wraps its connections: hand us plain ones.
 //
 // # How a tunnel ends
 //

@@ -9,13 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/whisp-bff/whisp-bff/internal/identity"
@@ -192,47 +190,6 @@ func TestIntrospectionConfigValidate(t *testing.T) {
 	} {
 		if got := wrong(introspects(tt.change).Validate()); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q\nwant %q", name, got, tt.want)
-		}
-	}
-}
-
-var yamlBlocks = regexp.MustCompile("(?s)```yaml\n(.*?)```")
-
-// TestDocumentedTokens: every example of the two pages is a valid configuration.
-func TestDocumentedTokens(t *testing.T) {
-	for page, want := range map[string]int{"bearer.md": 11, "introspection.md": 3} {
-		text, err := os.ReadFile("../../docs/identity/" + page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks := yamlBlocks.FindAllSubmatch(text, -1)
-		if len(blocks) != want {
-			t.Errorf("%s has %d examples, want %d", page, len(blocks), want)
-		}
-		for _, block := range blocks {
-			var whole struct {
-				Identity struct {
-					Sources       []string                     `yaml:"sources"`
-					Bearer        []identity.BearerConfig      `yaml:"bearer"`
-					Introspection identity.IntrospectionConfig `yaml:"introspection"`
-				} `yaml:"identity"`
-			}
-			whole.Identity.Introspection = identity.DefaultIntrospectionConfig()
-			if err := yaml.UnmarshalWithOptions(block[1], &whole, yaml.Strict()); err != nil {
-				t.Errorf("%s: %v\n%s", page, err, block[1])
-				continue
-			}
-			for _, source := range whole.Identity.Sources {
-				switch source {
-				case "bearer":
-					err = identity.ValidateBearer(whole.Identity.Bearer)
-				case "introspection":
-					err = whole.Identity.Introspection.Validate()
-				}
-				if err != nil {
-					t.Errorf("%s: %v in\n%s", page, wrong(err), block[1])
-				}
-			}
 		}
 	}
 }

@@ -25,6 +25,9 @@ func newClients(proxies []string) (clients, error) {
 
 // of returns the client's address, and whether the peer is a trusted proxy.
 func (c clients) of(r *http.Request) (client string, trusted bool) {
+	if colon := strings.LastIndexByte(r.RemoteAddr, ':'); len(c.trusted) == 0 && colon > 0 && r.RemoteAddr[0] != '[' {
+		return r.RemoteAddr[:colon], false // IPv4, as net.TCPAddr writes it: the common case
+	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return "", false

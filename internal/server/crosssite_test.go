@@ -135,6 +135,7 @@ func TestPrivateAnswersStayPrivate(t *testing.T) {
 }
 
 func TestSignInBodies(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	alice := s.login(t, "alice")
 	first := alice.signIn(t)

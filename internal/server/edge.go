@@ -29,8 +29,8 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ResponseWriter: w, r: r, client: client, route: routeUnknown,
 		id: requestID(r, trusted), started: e.server.deps.Clock(),
 	}
-	id := []string{x.id}
-	r.Header[requestIDHeader], w.Header()[requestIDHeader] = id, id
+	x.ids[0] = x.id
+	r.Header[requestIDHeader], w.Header()[requestIDHeader] = x.ids[:], x.ids[:]
 	keepThroughHops(r.Header)
 	defer e.server.observe(x)
 	defer e.recover(x)

@@ -20,6 +20,8 @@ type exchange struct {
 	r *http.Request
 	// id names the request in logs, in answers and towards the app and Whisp.
 	id string
+	// ids is id as a header value.
+	ids [1]string
 	// client is the address the request came from, proxies of ours left out.
 	client string
 	// route is a name from a small fixed set, fit for a metric label.

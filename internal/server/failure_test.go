@@ -12,6 +12,7 @@ import (
 // security.md 54 and 55, Whisp's part: each failure is its own code, within
 // the configured time, and over when Whisp is well again.
 func TestWhispFaults(t *testing.T) {
+	t.Parallel()
 	const patience = 300 * time.Millisecond
 	for name, test := range map[string]struct {
 		fault    whispsim.Fault

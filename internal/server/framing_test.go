@@ -16,6 +16,7 @@ import (
 // nor by the app. A request that two servers could frame differently is refused
 // or is the last of its connection.
 func TestSmuggling(t *testing.T) {
+	t.Parallel()
 	const smuggled = "GET /smuggled HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
 	head := func(method, path string, lines ...string) string {
 		return method + " " + path + " HTTP/1.1\r\nHost: app.example.com\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
@@ -94,6 +95,7 @@ func contains(list []int, one int) bool {
 // space. So this is a header X and a body of five bytes, and what follows is a
 // request in its own right, see the package comment.
 func TestFoldedLines(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	answers, _ := s.raw(t, "POST /x HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 5\r\nX: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+
 		"GET /second HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n", 9)
@@ -108,6 +110,7 @@ func TestFoldedLines(t *testing.T) {
 
 // The rule does not cost an ordinary connection its life.
 func TestKeepAlive(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	request := "POST /x HTTP/1.1\r\nHost: app.example.com\r\nContent-Length: 3\r\n\r\nabc"
 	answers, closed := s.raw(t, request+request+request+"GET /auth/session HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n", 9)
@@ -117,6 +120,7 @@ func TestKeepAlive(t *testing.T) {
 }
 
 func TestChunkExtensionFlood(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	flood := strings.Repeat("1;"+strings.Repeat("x", 4000)+"\r\na\r\n", 200)
 	answers, closed := s.raw(t, "POST /auth/whisp/sign-in HTTP/1.1\r\nHost: app.example.com\r\nOrigin: "+publicOrigin+"\r\nTransfer-Encoding: chunked\r\n\r\n"+flood, 3)
@@ -127,6 +131,7 @@ func TestChunkExtensionFlood(t *testing.T) {
 
 // security.md 29: who sends slowly, or never, is not waited for.
 func TestSlowBodies(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(c *setup) {
 		c.tune = func(s *server.Server) { s.SetBodyPatience(200 * time.Millisecond) }
 	})
@@ -164,6 +169,7 @@ func TestSlowBodies(t *testing.T) {
 // An upload that goes on, however slowly, is not cut; nor is a long answer to a
 // body that has ended.
 func TestSlowIsNotStalled(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(c *setup) {
 		c.app = func(w http.ResponseWriter, r *http.Request) {
 			n, _ := io.Copy(io.Discard, r.Body)
@@ -197,6 +203,7 @@ func TestSlowIsNotStalled(t *testing.T) {
 
 // security.md 29: one byte of a header per second.
 func TestSlowHeader(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(c *setup) { c.server.ReadHeaderTimeout = 1e9 })
 	conn := s.dial(t)
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app.ex")

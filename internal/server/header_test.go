@@ -115,6 +115,7 @@ func TestTrustedProxies(t *testing.T) {
 
 // security.md 29
 func TestLargeHeaders(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	for name, test := range map[string]struct {
 		request string

@@ -17,6 +17,7 @@ import (
 
 // A provider that is down at start makes us unready, not dead; and it heals.
 func TestReadyOnceTheProviderIs(t *testing.T) {
+	t.Parallel()
 	var up atomic.Bool
 	s := start(t, func(c *setup) { c.providerUp = up.Load })
 	a := s.get(t, s.admin+"/readyz")
@@ -53,6 +54,7 @@ func TestAdminListener(t *testing.T) {
 
 // security.md 57: not ready first, then sockets with 1012, requests finished.
 func TestGracefulShutdown(t *testing.T) {
+	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	s := start(t, func(c *setup) {
 		c.server.ShutdownDelay = setting.Duration(100 * time.Millisecond)
@@ -98,6 +100,7 @@ func TestGracefulShutdown(t *testing.T) {
 
 // Whisp hangs, a request hangs on it, and yet we end in time.
 func TestShutdownWhileWhispHangs(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(c *setup) {
 		c.hangs = true
 		c.server.ShutdownTimeout = setting.Duration(time.Second)

@@ -155,6 +155,7 @@ func TestLoginMakesANewSession(t *testing.T) {
 
 // security.md 11: claims are data.
 func TestOddClaims(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.waitReady(t)
 	for name, claims := range map[string]map[string]any{

@@ -65,7 +65,7 @@ func (o origins) answerCORS(w http.ResponseWriter, r *http.Request) (preflight b
 		return false
 	}
 	h := w.Header()
-	h.Add("Vary", "Origin")
+	h["Vary"] = headerOrigin // the first to speak of it, see route
 	preflight = r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 	if origin != o.own && o.allowed[origin] {
 		h.Set("Access-Control-Allow-Origin", origin)

@@ -71,6 +71,7 @@ func TestSocketTickets(t *testing.T) {
 
 // security.md 47
 func TestHostileFrames(t *testing.T) {
+	t.Parallel()
 	mask := "\x00\x00\x00\x00"
 	long := func(first byte, length uint64) string {
 		return string([]byte{first, 0x80 | 127}) + string(binary.BigEndian.AppendUint64(nil, length)) + mask
@@ -164,6 +165,7 @@ func TestSocketsEndWithTheirSession(t *testing.T) {
 
 // security.md 50: sockets that Whisp does not answer are bounded in number and time.
 func TestHalfOpenHandshakes(t *testing.T) {
+	t.Parallel()
 	s := start(t, func(c *setup) {
 		c.realtime.MaxTunnels, c.realtime.MaxTunnelsPerUser = 10, 5
 		c.realtime.HandshakeTimeout = setting.Duration(300 * time.Millisecond)

@@ -22,11 +22,13 @@ import (
 // browser guide reads exactly jwt, refreshToken and userId.
 type signInAnswer struct {
 	// JWT comes without "Bearer ", as setAuth wants it.
-	JWT          string    `json:"jwt"`
-	RefreshToken string    `json:"refreshToken"`
-	UserID       string    `json:"userId"`
-	Username     string    `json:"username"`
-	ExpiresAt    time.Time `json:"expiresAt"`
+	JWT          string `json:"jwt"`
+	RefreshToken string `json:"refreshToken"`
+	UserID       string `json:"userId"`
+	Username     string `json:"username"`
+	// ExpiresAt is RFC 3339 in UTC; text, because encoding/json checks what a
+	// time.Time marshals to once more.
+	ExpiresAt string `json:"expiresAt"`
 }
 
 // signIn hands the browser its grant. Who signs in is what the session says.
@@ -43,7 +45,7 @@ func (s *Server) signIn(x *exchange, found *session.Session) error {
 	}
 	return writeJSON(x, signInAnswer{
 		JWT: grant.JWT.Reveal(), RefreshToken: grant.RefreshToken.Reveal(),
-		UserID: grant.UserID, Username: grant.Username, ExpiresAt: grant.Expires.UTC(),
+		UserID: grant.UserID, Username: grant.Username, ExpiresAt: grant.Expires.UTC().Format(time.RFC3339Nano),
 	})
 }
 
@@ -181,6 +183,15 @@ func (s *Server) serveRealtime(x *exchange, path string) error {
 	return nil
 }
 
+// Header values of every JSON answer, shared: never written to.
+var (
+	headerJSON       = []string{"application/json"}
+	headerNoStore    = []string{"no-store"}
+	headerNoSniff    = []string{"nosniff"}
+	headerSameOrigin = []string{"same-origin"}
+	headerOrigin     = []string{"Origin"}
+)
+
 // writeJSON answers 200 with something that no cache, frame or script tag may
 // use.
 func writeJSON(x *exchange, answer any) error {
@@ -189,10 +200,10 @@ func writeJSON(x *exchange, answer any) error {
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	h := x.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h["Content-Type"] = headerJSON
+	h["Cache-Control"] = headerNoStore
+	h["X-Content-Type-Options"] = headerNoSniff
+	h["Cross-Origin-Resource-Policy"] = headerSameOrigin
 	x.WriteHeader(http.StatusOK)
 	_, _ = x.Write(encoded)
 	return nil

@@ -260,26 +260,27 @@ func TestAppSessionExpressOpenIDConnect(t *testing.T) {
 // choose clicks on a name on oidcsim's page.
 func (v *visitor) choose(page string, at *url.URL, name string) {
 	v.t.Helper()
+	target, form := loginForm(v.t, page, at, name)
+	response, err := v.client.PostForm(target, form)
+	v.page(response, err)
+}
+
+// loginForm fills in oidcsim's page.
+func loginForm(t testing.TB, page string, at *url.URL, name string) (target string, form url.Values) {
+	t.Helper()
 	action := formAction.FindStringSubmatch(page)
 	if action == nil {
-		v.t.Fatalf("no login form at %s:\n%s", at, page)
+		t.Fatalf("no login form at %s:\n%s", at, page)
 	}
-	target, err := at.Parse(action[1])
+	to, err := at.Parse(action[1])
 	if err != nil {
-		v.t.Fatal(err)
+		t.Fatal(err)
 	}
-	form := url.Values{"person": {name}}
+	form = url.Values{"person": {name}}
 	for _, field := range hiddenField.FindAllStringSubmatch(page, -1) {
 		form.Set(field[1], html.UnescapeString(field[2]))
 	}
-	request, err := http.NewRequest(http.MethodPost, target.String(), strings.NewReader(form.Encode()))
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Origin", target.Scheme+"://"+target.Host)
-	response, err := v.client.Do(request)
-	v.page(response, err)
+	return to.String(), form
 }
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)"`)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/whisp-bff/whisp-bff/internal/access"
 	"github.com/whisp-bff/whisp-bff/internal/broker"
 	"github.com/whisp-bff/whisp-bff/internal/config"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
@@ -23,6 +24,11 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
+
+// ownCookies neither reach the app nor may be set by it.
+var ownCookies = []string{
+	session.CookieName, session.LoopbackCookieName, session.DeviceCookieName, session.LoopbackDeviceCookieName,
+}
 
 // process is what every part is built with.
 type process struct {
@@ -46,34 +52,44 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	sessions := session.New(cfg.Session, session.Deps{
-		Store: sessionStore, Clock: p.clock, Logger: logger, Provider: refresher{provider}, PublicURL: cfg.PublicURL,
-	})
+	holders := p.holders(sessionStore, provider)
 	whisp, err := p.whisp()
 	if err != nil {
 		return err
 	}
 	defer whisp.endpoint.Close()
-	accounts, err := p.broker(whisp.client, accountStore, sessions)
+	accounts, err := p.broker(whisp.client, accountStore, holders)
 	if err != nil {
 		return err
 	}
-	realtime, err := p.realtime(whisp, sessions)
+	realtime, err := p.realtime(whisp, holders)
 	if err != nil {
 		return err
 	}
-	app, err := p.app()
+	sources, err := p.identity(holders.Sessions)
+	if err != nil {
+		return err
+	}
+	defer sources.close()
+	policy := access.NewPolicy(cfg.Access)
+	assertions, err := p.assertions()
+	if err != nil {
+		return err
+	}
+	app, err := p.app(append(sources.headers, policy.Headers()...))
 	if err != nil {
 		return err
 	}
 
 	whispBFF, err := server.New(cfg.Server, server.Deps{
 		PublicURL: cfg.PublicURL, PostLogoutPath: cfg.Login.PostLogoutPath,
-		DurableLinks: accountStore.Durable(), DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
+		DurableLinks: accountStore.Durable(), Resumable: sources.authorization,
+		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
 		Clock: p.clock, Logger: logger, Metrics: p.registry,
 	}, server.Parts{
-		Login: provider, Sessions: sessions, Broker: accounts,
-		WhispREST: p.whispREST(whisp, accounts, realtime), Realtime: realtime, App: app,
+		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
+		Identity: sources.chain, Policy: policy, Assertions: assertions,
+		Broker: accounts, WhispREST: p.whispREST(whisp, accounts, realtime), Realtime: realtime, App: app,
 	})
 	if err != nil {
 		return err
@@ -85,9 +101,12 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	return whispBFF.Run(ctx, public, admin)
 }
 
-// login is the relying party. The keys that seal logins in progress come from
-// the master secrets, which all replicas have.
+// login is the relying party, nil if nobody signs in here. The keys that seal
+// logins in progress come from the master secrets, which all replicas have.
 func (p *process) login(used login.Once) (*login.RelyingParty, error) {
+	if !p.cfg.Identity.Uses(identity.SourceSession) {
+		return nil, nil
+	}
 	var keys []secret.Text
 	for _, master := range p.cfg.Account.MasterSecrets {
 		key, err := broker.DeriveKey(master.Text(), "login state")
@@ -99,6 +118,92 @@ func (p *process) login(used login.Once) (*login.RelyingParty, error) {
 	return login.New(p.cfg.Login, login.Deps{
 		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, PublicURL: p.cfg.PublicURL, StateKeys: keys, Once: used,
 	})
+}
+
+// holders are what grants and tunnels belong to.
+func (p *process) holders(kept session.Store, provider *login.RelyingParty) session.Holders {
+	deps := session.Deps{Store: kept, Clock: p.clock, Logger: p.logger, PublicURL: p.cfg.PublicURL}
+	devices := session.NewDevices(p.cfg.Session, deps)
+	if provider != nil {
+		deps.Provider = refresher{provider}
+	}
+	return session.Holders{Sessions: session.New(p.cfg.Session, deps), Devices: devices}
+}
+
+// identitySources are who may say who is asking.
+type identitySources struct {
+	chain *identity.Chain
+	// headers are credentials and identity headers that must reach nobody else.
+	headers []string
+	// authorization: some source reads its credential from Authorization.
+	authorization bool
+	closers       []func()
+}
+
+func (s *identitySources) close() {
+	for _, closer := range s.closers {
+		closer()
+	}
+}
+
+func (p *process) identity(sessions *session.Sessions) (*identitySources, error) {
+	cfg := p.cfg.Identity
+	deps := identity.Deps{Logger: p.logger, Clock: p.clock, Rand: rand.Reader, Metrics: p.registry}
+	found := &identitySources{}
+	var sources []identity.Source
+	for _, name := range cfg.Sources {
+		var source identity.Source
+		var err error
+		switch name {
+		case identity.SourceSession:
+			source = sessions
+		case identity.SourceBearer:
+			source, err = identity.NewBearer(cfg.Bearer, deps)
+		case identity.SourceIntrospection:
+			source, err = identity.NewIntrospection(cfg.Introspection, deps)
+		case identity.SourceForwarded:
+			source, err = identity.NewForwarded(cfg.Forwarded, deps)
+		case identity.SourceAppSession:
+			source, err = identity.NewAppSession(cfg.AppSession, identity.AppSite{
+				PublicURL: p.cfg.PublicURL, URL: p.cfg.App.URL, CAFile: p.cfg.App.CAFile, PreserveHost: p.cfg.App.PreserveHost,
+				OwnCookies: ownCookies,
+			}, deps)
+		}
+		if err != nil {
+			found.close()
+			return nil, err
+		}
+		sources = append(sources, source)
+		if closer, ok := source.(interface{ Close() }); ok {
+			found.closers = append(found.closers, closer.Close)
+		}
+		if reader, ok := source.(interface{ Headers() []string }); ok {
+			found.headers = append(found.headers, reader.Headers()...)
+		}
+		if reader, ok := source.(interface{ ReadsAuthorization() bool }); ok && reader.ReadsAuthorization() {
+			found.authorization = true
+		}
+	}
+	var err error
+	found.chain, err = identity.NewChain(sources...)
+	return found, err
+}
+
+// assertions sign what the app is told; nil if it is not to be told that way.
+func (p *process) assertions() (*access.Assertions, error) {
+	cfg := p.cfg.Access.Assertion
+	if cfg.Audience == "" {
+		cfg.Audience = p.cfg.App.URL.String()
+	}
+	var keys []secret.Text
+	for _, master := range p.cfg.Account.MasterSecrets {
+		key, err := broker.DeriveKey(master.Text(), "assertion")
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return access.NewAssertions(cfg, p.cfg.PublicURL.Origin(), keys, p.clock)
 }
 
 // whispParts are what talks to Whisp.
@@ -122,7 +227,7 @@ func (p *process) whisp() (whispParts, error) {
 	return whispParts{deps, endpoint, client, upstream.NewBalancerCookies(p.cfg.PublicURL, p.clock)}, err
 }
 
-func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, sessions *session.Sessions) (*broker.Broker, error) {
+func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, holders session.Holders) (*broker.Broker, error) {
 	var masters []secret.Text
 	for _, master := range p.cfg.Account.MasterSecrets {
 		masters = append(masters, master.Text())
@@ -136,17 +241,18 @@ func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, sessions 
 		return nil, err
 	}
 	return broker.New(broker.Deps{
-		Accounts: whisp, Tokens: whisp, Store: accounts, Sessions: sessions,
+		Accounts: whisp, Tokens: whisp, Store: accounts, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: p.clock, Logger: p.logger, Metrics: p.registry,
 	}), nil
 }
 
-func (p *process) realtime(whisp whispParts, sessions *session.Sessions) (*sockproxy.Proxy, error) {
+func (p *process) realtime(whisp whispParts, holders session.Holders) (*sockproxy.Proxy, error) {
 	return sockproxy.New(p.cfg.Realtime, sockproxy.Deps{
 		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, Metrics: p.registry, PublicURL: p.cfg.PublicURL,
-		Whisp: p.cfg.Whisp.URL, Dialer: whisp.endpoint, Transport: whisp.endpoint.RealtimeTransport(),
+		AllowedOrigins: p.cfg.Server.AllowedOrigins,
+		Whisp:          p.cfg.Whisp.URL, Dialer: whisp.endpoint, Transport: whisp.endpoint.RealtimeTransport(),
 		Header: upstream.WhispHeader, Cookies: whisp.cookies,
-		Sessions: toucher{sessions}, Fail: server.Fail,
+		Sessions: toucher{holders}, Fail: server.Fail,
 	})
 }
 
@@ -157,14 +263,14 @@ func (p *process) whispREST(whisp whispParts, accounts *broker.Broker, realtime 
 	})
 }
 
-func (p *process) app() (*upstream.App, error) {
+func (p *process) app(strip []string) (*upstream.App, error) {
 	clientAddress, err := server.ClientAddress(p.cfg.Server)
 	if err != nil {
 		return nil, err
 	}
 	return upstream.NewApp(p.cfg.App, upstream.AppDeps{
 		Logger: p.logger, PublicURL: p.cfg.PublicURL, ClientAddress: clientAddress,
-		OwnCookies: []string{session.CookieName, session.LoopbackCookieName}, Fail: server.Fail,
+		StripHeaders: strip, OwnCookies: ownCookies, Fail: server.Fail,
 	})
 }
 
@@ -199,10 +305,10 @@ func (r refresher) Refresh(ctx context.Context, tokens identity.ProviderTokens, 
 }
 
 // toucher tells sockets in their own words that a session ended.
-type toucher struct{ *session.Sessions }
+type toucher struct{ session.Holders }
 
 func (t toucher) Touch(ctx context.Context, key string) (time.Time, error) {
-	expires, err := t.Sessions.Touch(ctx, key)
+	expires, err := t.Holders.Touch(ctx, key)
 	if errors.Is(err, session.ErrNone) {
 		return time.Time{}, sockproxy.ErrSessionEnded
 	}

@@ -36,13 +36,15 @@ func (p *Policy) Tell(h http.Header, id identity.Identity) {
 		if !ok {
 			continue
 		}
-		if text := headerValue(value); text != "" && len(text) <= maxHeaderValue {
+		if text := HeaderValue(value); text != "" && len(text) <= maxHeaderValue {
 			h[header.name] = []string{text}
 		}
 	}
 }
 
-func headerValue(value any) string {
+// HeaderValue is a claim as text for a header, in the form that [Policy.Tell]
+// describes; empty for an object or null.
+func HeaderValue(value any) string {
 	text, ok := scalar(value)
 	if !ok {
 		list := words(value)

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"github.com/whisp-bff/whisp-bff/internal/access"
 	"github.com/whisp-bff/whisp-bff/internal/broker"
+	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/login"
 	"github.com/whisp-bff/whisp-bff/internal/server"
 	"github.com/whisp-bff/whisp-bff/internal/session"
@@ -18,6 +20,8 @@ type File struct {
 	PublicURL setting.URL          `yaml:"public_url" doc:"The address people type: scheme and host of whisp-bff as browsers see it. Cookies, redirects and origin checks follow from it. https, or http on localhost."`
 	App       upstream.AppConfig   `yaml:"app" doc:"Your web app. It gets every request that is not for whisp-bff itself."`
 	Login     login.Config         `yaml:"login" doc:"Signing in at your OpenID Connect provider. Register <public_url>/auth/callback there as redirect URI."`
+	Identity  identity.Config      `yaml:"identity" doc:"Who may say who is asking. With a login of your own in the app or in a proxy, take it as it is: see docs/identity."`
+	Access    access.Config        `yaml:"access" doc:"Who may have which of the app's paths, and what the app is told about who asks."`
 	Whisp     upstream.WhispConfig `yaml:"whisp" doc:"Your Whisp cluster and the keys for it. No browser ever sees a key."`
 	Account   broker.AccountConfig `yaml:"account" doc:"How a person of your provider becomes a Whisp user. The key is always issuer and subject; what follows only decides what colleagues see."`
 	Tokens    broker.TokenConfig   `yaml:"tokens" doc:"What of a person's Whisp tokens their browser gets to see."`
@@ -37,6 +41,8 @@ func DefaultFile() *File {
 	return &File{
 		App:      upstream.DefaultAppConfig(),
 		Login:    login.DefaultConfig(),
+		Identity: identity.DefaultConfig(),
+		Access:   access.DefaultConfig(),
 		Whisp:    upstream.DefaultWhispConfig(),
 		Account:  broker.DefaultAccountConfig(),
 		Tokens:   broker.DefaultTokenConfig(),
@@ -79,10 +85,14 @@ func (f *File) Validate() error {
 		name   string
 		config interface{ Validate() error }
 	}{
-		{"app", f.App}, {"login", f.Login}, {"whisp", f.Whisp}, {"account", f.Account}, {"tokens", f.Tokens},
+		{"app", f.App}, {"identity", f.Identity}, {"access", f.Access}, {"whisp", f.Whisp}, {"account", f.Account}, {"tokens", f.Tokens},
 		{"session", f.Session}, {"realtime", f.Realtime}, {"server", f.Server}, {"store", f.Store}, {"log", f.Log},
 	} {
 		p.Include(part.name, part.config.Validate())
+	}
+	// Whoever brings a login of their own configures none here.
+	if f.Identity.Uses(identity.SourceSession) {
+		p.Include("login", f.Login.Validate())
 	}
 	for _, check := range checks {
 		check(f, &p)

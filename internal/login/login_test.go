@@ -157,7 +157,9 @@ func TestStateMustBeOursFreshAndUnused(t *testing.T) {
 func flip(text string) string {
 	b := []byte(text)
 	i := len(b) / 2
-	if b[i]++; b[i] != 'B' {
+	if b[i] == 'B' {
+		b[i] = 'C'
+	} else {
 		b[i] = 'B'
 	}
 	return string(b)

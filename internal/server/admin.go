@@ -15,6 +15,9 @@ func (s *Server) adminRoutes() http.Handler {
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Metrics, promhttp.HandlerOpts{}))
+	if s.parts.Assertions != nil {
+		mux.HandleFunc("GET /jwks", s.writeJWKS)
+	}
 	if s.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -33,7 +36,10 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 // the app and existing sessions still work, and no other replica would do
 // better.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	checks := map[string]error{"login": s.parts.Login.Ready(), "shutdown": nil}
+	checks := map[string]error{"shutdown": nil}
+	if s.parts.Login != nil {
+		checks["login"] = s.parts.Login.Ready()
+	}
 	if s.draining.Load() {
 		checks["shutdown"] = errDraining
 	}

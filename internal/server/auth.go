@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/login"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/session"
@@ -22,7 +23,7 @@ func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.session = found
+	x.source, x.identityKey = identity.SourceSession, found.Identity.Key()
 	return found, nil
 }
 
@@ -60,28 +61,30 @@ func (s *Server) callback(x *exchange) error {
 	if key := session.KeyOf(previous); key != "" {
 		s.endAtWhisp(x.r.Context(), x, key)
 	}
-	x.session = started
+	x.source, x.identityKey = identity.SourceSession, started.Identity.Key()
 	setCookies(x, []*http.Cookie{s.parts.Sessions.Cookie(value)})
 	redirect(x, finished.ReturnTo)
 	return nil
 }
 
-// showSession tells who is signed in. With ?slide=false a page can poll without
-// keeping the session alive.
+// showSession tells who is signed in, whichever source knows. With ?slide=false
+// a page can poll without keeping the session alive; expiresAt is the session's
+// absolute end then, since an idle session may end sooner.
 func (s *Server) showSession(x *exchange) error {
 	peek := x.r.URL.Query().Get("slide") == "false"
-	found, err := s.findSession(x, peek)
+	found, err := s.identify(x, x.r, peek)
 	if err != nil {
 		return err
 	}
 	answer := struct {
-		Subject   string         `json:"subject"`
-		Issuer    string         `json:"issuer"`
-		Claims    map[string]any `json:"claims"`
-		ExpiresAt time.Time      `json:"expiresAt"`
-	}{found.Identity.Subject, found.Identity.Issuer, found.Identity.Claims, found.Expires}
-	if !peek {
-		answer.ExpiresAt = s.parts.Sessions.UnusedUntil(found)
+		Subject string         `json:"subject"`
+		Issuer  string         `json:"issuer"`
+		Claims  map[string]any `json:"claims"`
+		// ExpiresAt is left out if the credential does not say.
+		ExpiresAt time.Time `json:"expiresAt,omitzero"`
+	}{found.Identity.Subject, found.Identity.Issuer, found.Identity.Claims, found.Expires.UTC()}
+	if found.Session != "" && !peek {
+		answer.ExpiresAt = s.parts.Sessions.UnusedUntil(found.Expires).UTC()
 	}
 	return writeJSON(x, answer)
 }
@@ -107,10 +110,17 @@ func (s *Server) logout(x *exchange) error {
 			return err
 		}
 		answer.WhispRevoked = s.endAtWhisp(ctx, x, found.Key)
-		if url, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
-			answer.LogoutURL = url
+		if s.parts.Login != nil {
+			if url, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
+				answer.LogoutURL = url
+			}
 		}
 	}
+	revoked, err := s.forgetDevice(x)
+	if err != nil {
+		return err
+	}
+	answer.WhispRevoked = answer.WhispRevoked && revoked
 	setCookies(x, []*http.Cookie{s.parts.Sessions.ExpiredCookie()})
 	if navigation(x.r) {
 		x.Header().Set("Cache-Control", "no-store")
@@ -119,6 +129,23 @@ func (s *Server) logout(x *exchange) error {
 		return nil
 	}
 	return writeJSON(x, answer)
+}
+
+// forgetDevice ends what a browser holds whose sign-in is not ours. The cookie
+// alone says which browser: the sign-in itself is for the app to end.
+func (s *Server) forgetDevice(x *exchange) (revoked bool, err error) {
+	ctx := x.r.Context()
+	key, err := s.parts.Devices.Current(ctx, s.parts.Devices.FromRequest(x.r))
+	if errors.Is(err, session.ErrNone) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := s.parts.Devices.End(ctx, key); err != nil {
+		return false, err
+	}
+	return s.endAtWhisp(ctx, x, key), nil
 }
 
 // endAtWhisp closes an ended session's tunnels and revokes its grant; false if

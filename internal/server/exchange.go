@@ -1,20 +1,21 @@
 package server
 
 import (
+	"bufio"
 	"crypto/rand"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
-	"github.com/whisp-bff/whisp-bff/internal/session"
 )
 
 // exchange is one request and its answer. It is the ResponseWriter that
 // everything below writes to, so that the access log knows what was sent.
 //
-// It has no Hijack of its own: [http.ResponseController] finds the real one
-// through Unwrap.
+// Whoever takes the connection over ([http.ResponseController.Hijack]) has
+// switched protocols, as far as logs and metrics are concerned.
 type exchange struct {
 	http.ResponseWriter
 	r *http.Request
@@ -28,8 +29,9 @@ type exchange struct {
 	route string
 	// body is nil if the request has none.
 	body *slowBody
-	// session is set once somebody looked it up and found one.
-	session *session.Session
+	// source is the identity source that answered or refused; identityKey names
+	// whom it found. Both are for the log.
+	source, identityKey string
 	// cause is what a problem answer was about; for the log only.
 	cause *problem.Problem
 
@@ -60,6 +62,15 @@ func (x *exchange) Write(p []byte) (int, error) {
 	x.bytes += int64(n)
 	x.rested()
 	return n, err
+}
+
+// Hijack notes that the connection is somebody else's now.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	if err == nil && x.status == 0 {
+		x.status = http.StatusSwitchingProtocols
+	}
+	return conn, buffered, err
 }
 
 // FlushError sends what is buffered.

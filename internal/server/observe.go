@@ -90,7 +90,7 @@ func (s *Server) observe(x *exchange) {
 	if (!s.deps.AccessLog && level < slog.LevelWarn) || !s.deps.Logger.Enabled(ctx, level) {
 		return
 	}
-	attributes := make([]slog.Attr, 0, 11)
+	attributes := make([]slog.Attr, 0, 12)
 	attributes = append(attributes,
 		slog.String("request_id", x.id),
 		slog.String("method", clip(x.r.Method, 16)),
@@ -102,8 +102,11 @@ func (s *Server) observe(x *exchange) {
 	if x.route == routeApp {
 		attributes = append(attributes, slog.String("path", clip(x.r.URL.Path, 256)))
 	}
-	if x.session != nil {
-		attributes = append(attributes, slog.String("identity", x.session.Identity.Key()[:12]))
+	if x.source != "" {
+		attributes = append(attributes, slog.String("source", x.source))
+	}
+	if len(x.identityKey) > 12 {
+		attributes = append(attributes, slog.String("identity", x.identityKey[:12]))
 	}
 	if x.cause != nil {
 		attributes = append(attributes, slog.String("code", x.cause.Code))

@@ -7,7 +7,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
-	"github.com/whisp-bff/whisp-bff/internal/session"
 )
 
 // Names of routes, for logs and metrics.
@@ -23,6 +22,9 @@ const (
 	routeRealtime    = "realtime"
 	routeApp         = "app"
 	routePreflight   = "preflight"
+	routeCheck       = "check"
+	routeJWKS        = "jwks"
+	pathCheck        = "/auth/check"
 	prefixWhisp      = "/whisp"
 	prefixRealtime   = "/api/wsConnect"
 	signInBodyLimit  = 4 << 10
@@ -40,20 +42,33 @@ func (s *Server) routes() *gin.Engine {
 	engine.NoRoute(adapt(func(*exchange) error { return problem.NotFound() }))
 	engine.NoMethod(adapt(func(*exchange) error { return problem.MethodNotAllowed() }))
 
-	for _, endpoint := range []struct {
+	type endpoint struct {
 		method, path, name string
 		handle             func(*exchange) error
-	}{
-		{http.MethodGet, "/auth/login", routeLogin, s.login},
-		{http.MethodGet, "/auth/callback", routeCallback, s.callback},
+	}
+	endpoints := []endpoint{
 		{http.MethodPost, "/auth/logout", routeLogout, s.write(s.logout)},
 		{http.MethodGet, "/auth/session", routeSession, s.read(s.showSession)},
-		{http.MethodPost, "/auth/whisp/sign-in", routeSignIn, s.write(s.withSession(s.signIn))},
-		{http.MethodPost, "/auth/whisp/sign-out", routeSignOut, s.write(s.withSession(s.signOut))},
-	} {
-		s.own[endpoint.path] = endpoint.name
-		engine.Handle(endpoint.method, endpoint.path, adapt(endpoint.handle))
+		{http.MethodPost, "/auth/whisp/sign-in", routeSignIn, s.write(s.withCaller(s.signIn))},
+		{http.MethodPost, "/auth/whisp/sign-out", routeSignOut, s.write(s.withCaller(s.signOut))},
 	}
+	if s.parts.Login != nil {
+		endpoints = append(endpoints,
+			endpoint{http.MethodGet, "/auth/login", routeLogin, s.login},
+			endpoint{http.MethodGet, "/auth/callback", routeCallback, s.callback})
+	}
+	if s.parts.Assertions != nil {
+		endpoints = append(endpoints, endpoint{http.MethodGet, "/auth/jwks", routeJWKS, s.jwks})
+	}
+	for _, e := range endpoints {
+		s.own[e.path] = e.name
+		engine.Handle(e.method, e.path, adapt(e.handle))
+	}
+	// Whoever asks for a decision forwards the method, and Envoy the path, of
+	// the request that it is about.
+	s.own[pathCheck] = routeCheck
+	engine.Any(pathCheck, adapt(s.check))
+	engine.Any(pathCheck+"/*path", adapt(s.check))
 	return engine
 }
 
@@ -73,6 +88,11 @@ func adapt(handle func(*exchange) error) gin.HandlerFunc {
 // app.
 func (s *Server) route(x *exchange) {
 	path := x.r.URL.Path
+	if strings.HasPrefix(path, pathCheck+"/") {
+		x.route = routeCheck // the rest of the path is another request's
+		s.engine.ServeHTTP(x, x.r)
+		return
+	}
 	name, own := s.own[path]
 	whisp := path == prefixWhisp || strings.HasPrefix(path, prefixWhisp+"/")
 	if !own && !whisp {
@@ -94,16 +114,6 @@ func (s *Server) route(x *exchange) {
 	}
 	x.route = name
 	s.engine.ServeHTTP(x, x.r)
-}
-
-// serveApp hands on to the customer's app. Using the app is using the session.
-func (s *Server) serveApp(x *exchange) {
-	x.route = routeApp
-	if value := s.parts.Sessions.FromRequest(x.r); !value.Empty() {
-		// No session, or a store that does not answer: the app works without.
-		x.session, _ = s.parts.Sessions.Find(x.r.Context(), value, false)
-	}
-	s.app.ServeHTTP(x, x.r)
 }
 
 // serveWhisp carries REST and realtime. The path has lost its /whisp.
@@ -141,16 +151,5 @@ func (s *Server) read(next func(*exchange) error) func(*exchange) error {
 			return err
 		}
 		return next(x)
-	}
-}
-
-// withSession wraps endpoints that need to know who asks.
-func (s *Server) withSession(next func(*exchange, *session.Session) error) func(*exchange) error {
-	return func(x *exchange) error {
-		found, err := s.findSession(x, false)
-		if err != nil {
-			return err
-		}
-		return next(x, found)
 	}
 }

@@ -42,7 +42,9 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/whisp-bff/whisp-bff/internal/access"
 	"github.com/whisp-bff/whisp-bff/internal/broker"
+	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/login"
 	"github.com/whisp-bff/whisp-bff/internal/session"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
@@ -52,12 +54,18 @@ import (
 
 // Parts are what requests are handed to.
 type Parts struct {
-	Login     *login.RelyingParty
-	Sessions  *session.Sessions
-	Broker    *broker.Broker
-	WhispREST *upstream.WhispProxy
-	Realtime  *sockproxy.Proxy
-	App       *upstream.App
+	// Login is nil if "session" is not among the identity sources.
+	Login    *login.RelyingParty
+	Sessions *session.Sessions
+	Devices  *session.Devices
+	Identity *identity.Chain
+	Policy   *access.Policy
+	// Assertions is nil if they are not enabled.
+	Assertions *access.Assertions
+	Broker     *broker.Broker
+	WhispREST  *upstream.WhispProxy
+	Realtime   *sockproxy.Proxy
+	App        *upstream.App
 }
 
 // Deps are what the server itself works with.
@@ -67,6 +75,9 @@ type Deps struct {
 	PostLogoutPath string
 	// DurableLinks tells that a renamed account can be found again.
 	DurableLinks bool
+	// Resumable: some source reads credentials from Authorization, so devices may
+	// stand for them where that header is Whisp's.
+	Resumable bool
 	// DrainTime is how long sockets may take to close at shutdown.
 	DrainTime time.Duration
 	AccessLog bool
@@ -82,7 +93,7 @@ type Server struct {
 	parts     Parts
 	engine    *gin.Engine
 	own       map[string]string // path -> route name
-	app       http.Handler      // parts.App
+	app       appHandler        // parts.App
 	origins   origins
 	denied    map[string]bool // operations of Whisp that may not pass
 	errorPage errorPage
@@ -168,7 +179,9 @@ func (s *Server) Run(ctx context.Context, public, admin net.Listener) error {
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { s.parts.Login.Run(background) })
+	if s.parts.Login != nil {
+		wg.Go(func() { s.parts.Login.Run(background) })
+	}
 
 	failed := make(chan error, 2)
 	for _, listener := range []struct {

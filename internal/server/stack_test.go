@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/whisp-bff/whisp-bff/internal/access"
 	"github.com/whisp-bff/whisp-bff/internal/broker"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/login"
@@ -65,6 +66,10 @@ type stack struct {
 type setup struct {
 	server     server.Config
 	session    session.Config
+	access     access.Config
+	sources    func(*session.Sessions) []identity.Source // nil: our own sessions
+	resumable  bool
+	noLogin    bool
 	whisp      upstream.WhispConfig
 	sim        whispsim.Config
 	app        http.HandlerFunc
@@ -81,7 +86,7 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	t.Helper()
 	s := &stack{clock: &clock{}, logs: &logs{}, metrics: prometheus.NewRegistry()}
 	conf := setup{
-		server: server.DefaultConfig(), session: session.DefaultConfig(), whisp: upstream.DefaultWhispConfig(),
+		server: server.DefaultConfig(), session: session.DefaultConfig(), access: access.DefaultConfig(), whisp: upstream.DefaultWhispConfig(),
 		realtime: sockproxy.DefaultConfig(), providerUp: func() bool { return true },
 	}
 	conf.server.Listen, conf.server.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
@@ -94,7 +99,6 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	for _, change := range changes {
 		change(&conf)
 	}
-	conf.realtime.AllowedOrigins = conf.server.AllowedOrigins
 	s.app = &app{handler: conf.app}
 	s.startPeers(t, &conf)
 	s.startServer(t, conf)
@@ -205,15 +209,29 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	}
 	whisp, err := upstream.NewWhisp(conf.whisp, deps)
 	must(err)
+	devices := session.NewDevices(conf.session, session.Deps{
+		Store: sessionStore, Clock: s.clock.now, Logger: logger, PublicURL: public,
+	})
+	holders := session.Holders{Sessions: sessions, Devices: devices}
+	sources := []identity.Source{sessions}
+	if conf.sources != nil {
+		sources = conf.sources(sessions)
+	}
+	chain, err := identity.NewChain(sources...)
+	must(err)
+	must(conf.access.Validate())
+	policy := access.NewPolicy(conf.access)
+	assertions, err := access.NewAssertions(conf.access.Assertion, publicOrigin, []secret.Text{master}, s.clock.now)
+	must(err)
 	accounts := broker.New(broker.Deps{
-		Accounts: whisp, Tokens: whisp, Store: grantStore, Sessions: sessions,
+		Accounts: whisp, Tokens: whisp, Store: grantStore, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	})
 	cookies := upstream.NewBalancerCookies(public, s.clock.now)
 	realtime, err := sockproxy.New(conf.realtime, sockproxy.Deps{
-		Logger: logger, Clock: s.clock.now, Rand: rand.Reader, Metrics: s.metrics, PublicURL: public,
+		Logger: logger, Clock: s.clock.now, Rand: rand.Reader, Metrics: s.metrics, PublicURL: public, AllowedOrigins: conf.server.AllowedOrigins,
 		Whisp: conf.whisp.URL, Dialer: endpoint, Transport: endpoint.RealtimeTransport(),
-		Header: upstream.WhispHeader, Cookies: cookies, Sessions: toucher{sessions}, Fail: server.Fail,
+		Header: upstream.WhispHeader, Cookies: cookies, Sessions: toucher{holders}, Fail: server.Fail,
 	})
 	must(err)
 	rest := upstream.NewWhispProxy(conf.whisp, upstream.WhispProxyDeps{
@@ -226,15 +244,19 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	appConfig.URL = setting.MustURL(s.app.url)
 	appProxy, err := upstream.NewApp(appConfig, upstream.AppDeps{
 		Logger: logger, PublicURL: public, ClientAddress: address,
-		OwnCookies: []string{session.CookieName, session.LoopbackCookieName}, Fail: server.Fail,
+		StripHeaders: policy.Headers(),
+		OwnCookies:   []string{session.CookieName, session.LoopbackCookieName}, Fail: server.Fail,
 	})
 	must(err)
 	must(conf.server.Validate())
+	if conf.noLogin {
+		party = nil
+	}
 	s.server, err = server.New(conf.server, server.Deps{
-		PublicURL: public, PostLogoutPath: "/", DurableLinks: false, DrainTime: conf.realtime.Drain.D(),
+		Resumable: conf.resumable, PublicURL: public, PostLogoutPath: "/", DurableLinks: false, DrainTime: conf.realtime.Drain.D(),
 		AccessLog: !conf.quiet, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	}, server.Parts{
-		Login: party, Sessions: sessions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,
+		Login: party, Sessions: sessions, Devices: devices, Identity: chain, Policy: policy, Assertions: assertions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,
 	})
 	must(err)
 	if conf.tune != nil {
@@ -301,10 +323,10 @@ func (r refresher) Refresh(ctx context.Context, tokens identity.ProviderTokens, 
 	return renewed, err
 }
 
-type toucher struct{ *session.Sessions }
+type toucher struct{ session.Holders }
 
 func (t toucher) Touch(ctx context.Context, key string) (time.Time, error) {
-	expires, err := t.Sessions.Touch(ctx, key)
+	expires, err := t.Holders.Touch(ctx, key)
 	if errors.Is(err, session.ErrNone) {
 		return time.Time{}, sockproxy.ErrSessionEnded
 	}

@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/whisp-bff/whisp-bff/internal/broker"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
-	"github.com/whisp-bff/whisp-bff/internal/session"
 	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
 	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
@@ -32,14 +30,12 @@ type signInAnswer struct {
 }
 
 // signIn hands the browser its grant. Who signs in is what the session says.
-func (s *Server) signIn(x *exchange, found *session.Session) error {
+func (s *Server) signIn(x *exchange, who caller) error {
 	request, err := readSignIn(x)
 	if err != nil {
 		return err
 	}
-	grant, err := s.parts.Broker.SignIn(x.r.Context(), broker.Caller{
-		Session: found.Key, Identity: found.Identity, Until: found.Expires,
-	}, request.Fresh)
+	grant, err := s.parts.Broker.SignIn(x.r.Context(), who.broker(), request.Fresh)
 	if err != nil {
 		return err
 	}
@@ -50,8 +46,8 @@ func (s *Server) signIn(x *exchange, found *session.Session) error {
 }
 
 // signOut revokes the grant and keeps the session.
-func (s *Server) signOut(x *exchange, found *session.Session) error {
-	if err := s.parts.Broker.SignOut(x.r.Context(), found.Key); err != nil {
+func (s *Server) signOut(x *exchange, who caller) error {
+	if err := s.parts.Broker.SignOut(x.r.Context(), who.holder); err != nil {
 		return err
 	}
 	x.Header().Set("Cache-Control", "no-store")
@@ -162,23 +158,23 @@ func (s *Server) serveREST(x *exchange, path string) error {
 			return err
 		}
 	}
-	found, err := s.findSession(x, false)
+	who, err := s.whispCaller(x)
 	if err != nil {
 		return err
 	}
-	s.parts.WhispREST.Serve(x, x.r, route, found.Key)
+	s.parts.WhispREST.Serve(x, x.r, route, who.holder)
 	return nil
 }
 
 // serveRealtime carries sockets and SockJS for a session. Origin and ticket are
 // sockproxy's to check.
 func (s *Server) serveRealtime(x *exchange, path string) error {
-	found, err := s.findSession(x, false)
+	who, err := s.whispCaller(x)
 	if err != nil {
 		return err
 	}
 	s.parts.Realtime.Serve(x, x.r, path, sockproxy.Caller{
-		Session: found.Key, User: found.Identity.Key(), Expires: found.Expires,
+		Session: who.holder, User: who.userKey(), Expires: who.until,
 	})
 	return nil
 }

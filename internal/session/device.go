@@ -240,6 +240,12 @@ func (d *Devices) Cookie(value secret.Text) *http.Cookie {
 // IsDevice tells a device's key from a session's.
 func IsDevice(key string) bool { return strings.Contains(key, ".") }
 
+// IdentityKeyOf returns the identity's key that a device's key names.
+func IdentityKeyOf(key string) string {
+	_, identityKey, _ := strings.Cut(key, ".")
+	return identityKey
+}
+
 // deviceName is the hash of the cookie, or of the identity where there is none.
 // The two cannot meet: they are hashes of differently prefixed values.
 func deviceName(value secret.Text, id identity.Identity) string {

@@ -170,7 +170,7 @@ func (s *Sessions) Touch(ctx context.Context, key string) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	return s.UnusedUntil(found), nil
+	return s.UnusedUntil(found.Expires), nil
 }
 
 // Alive reports whether the session with that key still exists; an error means
@@ -195,9 +195,11 @@ func (s *Sessions) End(ctx context.Context, key string) error {
 	return nil
 }
 
-// UnusedUntil is when a session used just now ends if it is not used again.
-func (s *Sessions) UnusedUntil(of *Session) time.Time {
-	return s.deps.Clock().Add(s.ttl(of))
+// UnusedUntil is when a session used just now, whose absolute end is expires, ends
+// if it is not used again.
+func (s *Sessions) UnusedUntil(expires time.Time) time.Time {
+	now := s.deps.Clock()
+	return now.Add(min(s.cfg.Idle.D(), expires.Sub(now)))
 }
 
 // KeyOf returns the key for a cookie value, or "" for one that cannot be an id

@@ -99,7 +99,6 @@ func TestURL(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"":                             "does not start with https:// or http://",
 		"app.example.com":              "does not start with https:// or http://",
 		"ftp://app.example.com":        "does not start with https:// or http://",
 		"//app.example.com":            "does not start with https:// or http://",

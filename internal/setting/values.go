@@ -152,6 +152,10 @@ func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (u *URL) UnmarshalText(text []byte) error {
 	in := strings.TrimSpace(string(text))
+	if in == "" { // not given; whoever needs one says so in Validate
+		*u = URL{}
+		return nil
+	}
 	parsed, err := url.Parse(in)
 	switch {
 	case err != nil:

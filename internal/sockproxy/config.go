@@ -1,7 +1,6 @@
 package sockproxy
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/setting"
@@ -9,7 +8,6 @@ import (
 
 // Config is the section "realtime" of the configuration.
 type Config struct {
-	AllowedOrigins     []setting.URL    `yaml:"allowed_origins" doc:"Origins whose pages may open sockets besides public_url's own, such as https://shop.example.com."`
 	AllowMissingOrigin bool             `yaml:"allow_missing_origin" doc:"Accept realtime requests without Origin and Sec-Fetch-Site, which only clients that are not browsers send; leave it off unless you have such clients."`
 	TicketLife         setting.Duration `yaml:"ticket_life" doc:"How long a realtime ticket can be used after it was fetched; Whisp's own limit is 20s; 1s to 1m."`
 	MaxTunnels         int              `yaml:"max_tunnels" doc:"Most sockets of this process, and most SockJS sessions; those still opening count; 0 is no limit."`
@@ -43,11 +41,6 @@ func DefaultConfig() Config {
 // Validate reports everything wrong with c, with paths relative to the section.
 func (c Config) Validate() error {
 	var p setting.Problems
-	for i, origin := range c.AllowedOrigins {
-		if origin.Empty() || origin.Path != "" && origin.Path != "/" {
-			p.Add(fmt.Sprintf("allowed_origins[%d]", i), "is not an origin", "write scheme and host only, like https://shop.example.com")
-		}
-	}
 	between := func(path string, value setting.Duration, low, high time.Duration) {
 		if value.D() < low || value.D() > high {
 			p.Addf(path, "is out of range", "write a duration from %s to %s", setting.Duration(low), setting.Duration(high))

@@ -15,9 +15,9 @@ type origins struct {
 	allowMissing bool
 }
 
-func newOrigins(public setting.URL, cfg Config) origins {
-	o := origins{list: []string{public.Origin()}, allowMissing: cfg.AllowMissingOrigin}
-	for _, more := range cfg.AllowedOrigins {
+func newOrigins(public setting.URL, others []setting.URL, allowMissing bool) origins {
+	o := origins{list: []string{public.Origin()}, allowMissing: allowMissing}
+	for _, more := range others {
 		o.list = append(o.list, more.Origin())
 	}
 	return o

@@ -59,6 +59,8 @@ type Deps struct {
 	Rand      io.Reader
 	Metrics   prometheus.Registerer
 	PublicURL setting.URL
+	// AllowedOrigins may open sockets besides PublicURL's own.
+	AllowedOrigins []setting.URL
 
 	// Whisp is the base URL of the cluster, as configured.
 	Whisp setting.URL
@@ -116,7 +118,7 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
 		dialer: deps.Dialer, transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
 		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
-		origins:  newOrigins(deps.PublicURL, cfg),
+		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins, cfg.AllowMissingOrigin),
 		buffers:  newBufferPool(),
 		interval: sweepInterval,
 		touches:  make(chan struct{}, touchesAtOnce),

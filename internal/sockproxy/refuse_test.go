@@ -127,8 +127,8 @@ func TestTicketTooLate(t *testing.T) {
 }
 
 func TestAllowedOriginAndSubprotocol(t *testing.T) {
-	s := newSite(t, echoUpstream(t), func(cfg *Config, _ *Deps) {
-		cfg.AllowedOrigins = []setting.URL{setting.MustURL("https://Shop.Example.com:443")}
+	s := newSite(t, echoUpstream(t), func(_ *Config, deps *Deps) {
+		deps.AllowedOrigins = []setting.URL{setting.MustURL("https://Shop.Example.com:443")}
 	})
 	s.ticket("alice", "one")
 	r := s.request("GET", "/api/wsConnect?ticket=one", func(h http.Header) {
@@ -294,8 +294,8 @@ func TestConfigValidate(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("defaults: %v", err)
 	}
-	bad := Config{AllowedOrigins: []setting.URL{setting.MustURL("https://a.example/path")}, MaxTunnels: -1, MaxMessage: -1}
-	if got := len(setting.List(bad.Validate())); got != 7 {
+	bad := Config{MaxTunnels: -1, MaxMessage: -1}
+	if got := len(setting.List(bad.Validate())); got != 6 {
 		t.Errorf("%d problems: %v", got, bad.Validate())
 	}
 }

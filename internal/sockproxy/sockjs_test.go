@@ -235,8 +235,8 @@ func TestSockJSTicketRules(t *testing.T) {
 }
 
 func TestSockJSOrigins(t *testing.T) {
-	s, seen := sockJSSite(t, func(cfg *Config, _ *Deps) {
-		cfg.AllowedOrigins = []setting.URL{setting.MustURL("https://shop.example.com")}
+	s, seen := sockJSSite(t, func(_ *Config, deps *Deps) {
+		deps.AllowedOrigins = []setting.URL{setting.MustURL("https://shop.example.com")}
 	})
 	s.ticket("alice", "t")
 	for _, test := range []struct {

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+)
+
+// appHandler is the customer's app.
+type appHandler interface {
+	ServeAs(w http.ResponseWriter, r *http.Request, identity http.Header)
+}
+
+// serveApp hands on to the customer's app, if whoever asks may have the path.
+func (s *Server) serveApp(x *exchange) {
+	x.route = routeApp
+	guard, err := s.parts.Policy.For(x.r.URL)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if s.parts.Policy.Idle() && s.parts.Assertions == nil {
+		s.useSession(x)
+		s.app.ServeAs(x, x.r, nil)
+		return
+	}
+	answer, err := s.identify(x, x.r, false)
+	switch {
+	case err != nil && !guard.Public():
+		s.refuse(x, err)
+		return
+	case err != nil: // the page is for everybody, this one included
+		s.app.ServeAs(x, x.r, nil)
+		return
+	case !guard.Allows(answer.Identity):
+		s.refuse(x, problem.AccessDenied())
+		return
+	}
+	headers, err := s.describe(answer.Identity)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	s.app.ServeAs(x, x.r, headers)
+}
+
+// useSession counts as a use of our own session, if there is one. Neither "no
+// session" nor a store that does not answer keeps anybody from the app.
+func (s *Server) useSession(x *exchange) {
+	value := s.parts.Sessions.FromRequest(x.r)
+	if value.Empty() {
+		return
+	}
+	if found, err := s.parts.Sessions.Find(x.r.Context(), value, false); err == nil {
+		x.source, x.identityKey = identity.SourceSession, found.Identity.Key()
+	}
+}
+
+// describe is what the app is told about an identity.
+func (s *Server) describe(id identity.Identity) (http.Header, error) {
+	headers := make(http.Header, 4)
+	s.parts.Policy.Tell(headers, id)
+	if s.parts.Assertions != nil {
+		assertion, err := s.parts.Assertions.Sign(id)
+		if err != nil {
+			return nil, err
+		}
+		headers.Set(s.parts.Assertions.Header(), assertion.Reveal())
+	}
+	return headers, nil
+}
+
+// refuse sends a person who is not signed in to the login, and shows everybody
+// else what is wrong: a fetch that followed a redirect would take the login
+// page for an answer.
+func (s *Server) refuse(x *exchange, err error) {
+	signedOut := problem.From(err).Status == http.StatusUnauthorized
+	if signedOut && s.parts.Login != nil && navigation(x.r) && x.r.Method == http.MethodGet {
+		redirect(x, "/auth/login?return_to="+url.QueryEscape(x.r.URL.RequestURI()))
+		return
+	}
+	if err := s.explain(x, err, x.r.URL.RequestURI()); err != nil {
+		x.fail(err)
+	}
+}

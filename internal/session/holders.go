@@ -1,0 +1,31 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Holders are sessions and devices under one roof: whatever can hold a grant or
+// a tunnel, by key.
+type Holders struct {
+	Sessions *Sessions
+	Devices  *Devices
+}
+
+// Alive reports whether the holder with that key still exists; an error means
+// that nobody knows.
+func (h Holders) Alive(ctx context.Context, key string) (bool, error) {
+	if IsDevice(key) {
+		return h.Devices.Alive(ctx, key)
+	}
+	return h.Sessions.Alive(ctx, key)
+}
+
+// Touch returns when the holder ends if it is not used again, or [ErrNone]. It
+// counts as a use of a session, and not of a device.
+func (h Holders) Touch(ctx context.Context, key string) (time.Time, error) {
+	if IsDevice(key) {
+		return h.Devices.Touch(ctx, key)
+	}
+	return h.Sessions.Touch(ctx, key)
+}

@@ -1,0 +1,32 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/problem"
+)
+
+// Name implements [identity.Source].
+func (s *Sessions) Name() string { return identity.SourceSession }
+
+// Identify implements [identity.Source]. It does not count as a use: whoever
+// acts for the session says so with [Sessions.Touch]. A cookie that cannot be
+// one of ours is no credential and is skipped; one that could be, and opens
+// nothing, ends the search.
+func (s *Sessions) Identify(ctx context.Context, r *http.Request) (identity.Answer, error) {
+	value := s.FromRequest(r)
+	if KeyOf(value) == "" {
+		return identity.Answer{}, identity.ErrSkip
+	}
+	found, err := s.Find(ctx, value, true)
+	if errors.Is(err, ErrNone) {
+		return identity.Answer{}, problem.SessionRequired().Because(err)
+	}
+	if err != nil {
+		return identity.Answer{}, err
+	}
+	return identity.Answer{Identity: found.Identity, Session: found.Key, Expires: found.Expires}, nil
+}

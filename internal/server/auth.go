@@ -105,11 +105,15 @@ func (s *Server) logout(x *exchange) error {
 		// WhispRevoked is false if Whisp could not be told.
 		WhispRevoked bool `json:"whispRevoked"`
 	}{LogoutURL: s.deps.PostLogoutPath, WhispRevoked: true}
-	if found != nil {
-		if err := s.parts.Sessions.End(ctx, found.Key); err != nil {
+	// The cookie alone says which: a session that ended by itself just now, idle or
+	// at the provider, may still hold a grant and sockets.
+	if key := session.KeyOf(s.parts.Sessions.FromRequest(x.r)); key != "" {
+		if err := s.parts.Sessions.End(ctx, key); err != nil {
 			return err
 		}
-		answer.WhispRevoked = s.endAtWhisp(ctx, x, found.Key)
+		answer.WhispRevoked = s.endAtWhisp(ctx, x, key)
+	}
+	if found != nil {
 		if s.parts.Login != nil {
 			if url, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
 				answer.LogoutURL = url

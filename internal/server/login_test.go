@@ -286,6 +286,23 @@ func TestLogoutWithoutWhisp(t *testing.T) {
 	s.send(t, http.MethodGet, "/auth/session", cookies(sessionCookie+"="+before)).want(http.StatusUnauthorized, "session_required")
 }
 
+// A session that the provider ended leaves a grant and sockets at Whisp; logout
+// ends them though there is no session any more.
+func TestLogoutAfterTheProviderEndedIt(t *testing.T) {
+	s := start(t)
+	alice := s.login(t, "alice")
+	g := alice.signIn(t)
+	socket := alice.socket(t, alice.ticket(t, g))
+	socket.connect(t, g.JWT)
+	s.provider.Disable("alice")
+	s.clock.advance(11 * time.Minute)
+	alice.send(t, http.MethodPost, "/auth/logout", sameOrigin).want(http.StatusOK, "")
+	if s.whisp.RefreshTokenAlive(secretOf(g.RefreshToken)) {
+		t.Error("the refresh token lives")
+	}
+	socket.wantClosed(t, 1000)
+}
+
 func TestProviderDown(t *testing.T) {
 	s := start(t, func(c *setup) { c.providerUp = func() bool { return false } })
 	page := s.send(t, http.MethodGet, "/auth/login?return_to=%2Finbox%3Fa%3D1", navigate).want(http.StatusServiceUnavailable, "")

@@ -25,6 +25,7 @@ realtime.drain, requests finished, exit 0. A second signal ends it at once.`,
 			if err != nil {
 				return err
 			}
+			keepHeapFloor()
 			return run(cmd.Context(), cfg, telemetry.NewLogger(cfg.Log, os.Stderr))
 		},
 	}

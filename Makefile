@@ -39,8 +39,7 @@ setup: ## install what the tests need and is missing (Debian packages, npm packa
 lint: ## golangci-lint, as strict as .golangci.yml
 	@./scripts/lint
 
-bench: build ## figures beside a real nginx, in the same run
-	@./scripts/setup-tests --bench
+bench: build setup ## figures beside a real nginx, in the same run
 	$(GO) run -tags $(GOTAGS) ./bench
 
 clean: ## delete what was built

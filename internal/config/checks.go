@@ -1,6 +1,9 @@
 package config
 
-import "github.com/whisp-bff/whisp-bff/internal/setting"
+import (
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+)
 
 // checks are those that no section can make alone: each looks at settings of
 // several, or at the top level.
@@ -8,6 +11,7 @@ var checks = []func(*File, *setting.Problems){
 	publicURLIsSafe,
 	appIsNotOurselves,
 	secretsDiffer,
+	certificatesAreAsked,
 }
 
 // publicURLIsSafe: cookies with the prefix __Host- exist only over https; on
@@ -43,5 +47,13 @@ func secretsDiffer(f *File, p *setting.Problems) {
 				p.Add(element("account.master_secrets", i), "is the same as "+path, "make one of its own, such as the output of: openssl rand -base64 48")
 			}
 		}
+	}
+}
+
+// certificatesAreAsked: only a listener that asks for client certificates could
+// verify one, and none of ours does.
+func certificatesAreAsked(f *File, p *setting.Problems) {
+	if f.Identity.Uses(identity.SourceForwarded) && len(f.Identity.Forwarded.ClientCertificates) > 0 {
+		p.Add("identity.forwarded.client_certificates", "cannot be checked", "this version's listener asks for no client certificates: use secrets")
 	}
 }

@@ -54,7 +54,7 @@ func (s *Server) useSession(x *exchange) {
 		return
 	}
 	if found, err := s.parts.Sessions.Find(x.r.Context(), value, false); err == nil {
-		x.source, x.identityKey = identity.SourceSession, found.Identity.Key()
+		x.source, x.who = identity.SourceSession, found.Identity
 	}
 }
 

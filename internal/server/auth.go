@@ -23,7 +23,7 @@ func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.source, x.identityKey = identity.SourceSession, found.Identity.Key()
+	x.source, x.who = identity.SourceSession, found.Identity
 	return found, nil
 }
 
@@ -61,7 +61,7 @@ func (s *Server) callback(x *exchange) error {
 	if key := session.KeyOf(previous); key != "" {
 		s.endAtWhisp(x.r.Context(), x, key)
 	}
-	x.source, x.identityKey = identity.SourceSession, started.Identity.Key()
+	x.source, x.who = identity.SourceSession, started.Identity
 	setCookies(x, []*http.Cookie{s.parts.Sessions.Cookie(value)})
 	redirect(x, finished.ReturnTo)
 	return nil

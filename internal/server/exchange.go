@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
 
@@ -32,6 +33,9 @@ type exchange struct {
 	// source is the identity source that answered or refused; identityKey names
 	// whom it found. Both are for the log.
 	source, identityKey string
+	// who stands for identityKey where nobody needs the key but the log: it is a
+	// hash, and many run without an access log.
+	who identity.Identity
 	// cause is what a problem answer was about; for the log only.
 	cause *problem.Problem
 
@@ -93,6 +97,15 @@ func (x *exchange) rested() {
 
 // Unwrap serves [http.ResponseController].
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// identified is what the log calls whoever sent the request; "" for nobody.
+func (x *exchange) identified() string {
+	key := x.identityKey
+	if key == "" && x.who.Subject != "" {
+		key = x.who.Key()
+	}
+	return key[:min(len(key), 12)]
+}
 
 // fail answers with the problem in err.
 func (x *exchange) fail(err error) {

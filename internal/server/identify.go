@@ -38,7 +38,7 @@ func (s *Server) identify(x *exchange, r *http.Request, peek bool) (identity.Ans
 		}
 		return answer, err
 	}
-	x.identityKey = answer.Identity.Key()
+	x.who = answer.Identity
 	if answer.Session == "" || peek {
 		return answer, nil
 	}

@@ -105,8 +105,8 @@ func (s *Server) observe(x *exchange) {
 	if x.source != "" {
 		attributes = append(attributes, slog.String("source", x.source))
 	}
-	if len(x.identityKey) > 12 {
-		attributes = append(attributes, slog.String("identity", x.identityKey[:12]))
+	if who := x.identified(); who != "" {
+		attributes = append(attributes, slog.String("identity", who))
 	}
 	if x.cause != nil {
 		attributes = append(attributes, slog.String("code", x.cause.Code))

@@ -31,8 +31,8 @@ type Config struct {
 
 // Rule is one entry of access.rules.
 type Rule struct {
-	Path     string      `yaml:"path" doc:"Path of the app: exact, or with * for one segment and a final /** for everything below (and the path itself)."`
-	Require  Requirement `yaml:"require" doc:"public or signed_in; left out, it is signed_in."`
+	Path     string      `yaml:"path" doc:"Path of the app: exact, or with * for one segment and a final /** for everything below (and the path itself); required."`
+	Require  Requirement `yaml:"require" doc:"Who may have it: public or signed_in; left out, it is signed_in."`
 	Claim    string      `yaml:"claim" doc:"A claim that the identity must have, such as groups; goes with equals or contains."`
 	Equals   string      `yaml:"equals" doc:"The claim's value, compared as text."`
 	Contains string      `yaml:"contains" doc:"A value that the claim, a list or a text of words, must contain."`

@@ -25,10 +25,15 @@ type Key struct {
 	// Default as YAML on one line; empty for a section, and for a secret,
 	// which never has one.
 	Default string
+	// Example as YAML on one line, for what has no default to show; empty for
+	// most keys.
+	Example string
 	// Section tells that the value is a mapping with the keys in Keys; a list
 	// of mappings has Keys too.
 	Section bool
 	Keys    []Key
+
+	parts []string // of Default: the elements of a list, the entries of a mapping
 }
 
 // Describe lists every key with its default, in the order of the example.
@@ -47,7 +52,7 @@ func describeField(f field, value reflect.Value, path string) Key {
 	if f.pointer {
 		value = value.Elem() // invalid for nil, which means no default
 	}
-	key := Key{Path: path, Name: f.name, Doc: f.doc, Type: typeName(f.typ)}
+	key := Key{Path: path, Name: f.name, Doc: f.doc, Type: typeName(f.typ), Example: samples[path]}
 	switch shapeOf(f.typ) {
 	case section:
 		if !value.IsValid() {
@@ -56,9 +61,11 @@ func describeField(f field, value reflect.Value, path string) Key {
 		key.Section, key.Keys = true, describe(value, path)
 	case list:
 		if shapeOf(f.typ.Elem()) == section {
-			key.Keys = describe(reflect.Zero(f.typ.Elem()), path+"[]")
+			key.Keys = describe(elementDefaults(f.typ.Elem()), path+"[]")
 		}
-		key.Default = flow(value)
+		key.Default, key.parts = flow(value), parts(value)
+	case table:
+		key.Default, key.parts = flow(value), parts(value)
 	case secretValue:
 	default:
 		if value.IsValid() {
@@ -117,23 +124,27 @@ func flow(v reflect.Value) string {
 	case stringValue:
 		return quote(v.String())
 	case list:
-		items := make([]string, v.Len())
-		for i := range items {
-			items[i] = flow(v.Index(i))
-		}
-		return "[" + strings.Join(items, ", ") + "]"
+		return "[" + strings.Join(parts(v), ", ") + "]"
 	case table:
-		if v.Len() == 0 {
-			return "{}"
-		}
-		var items []string
-		for name, value := range v.Seq2() {
-			items = append(items, quote(name.String())+": "+flow(value))
-		}
-		slices.Sort(items)
-		return "{" + strings.Join(items, ", ") + "}"
+		return "{" + strings.Join(parts(v), ", ") + "}"
 	}
 	return fmt.Sprint(v.Interface())
+}
+
+// parts are the elements of a list, or the entries of a mapping by name.
+func parts(v reflect.Value) []string {
+	var all []string
+	if shapeOf(v.Type()) == list {
+		for _, item := range v.Seq2() {
+			all = append(all, flow(item))
+		}
+		return all
+	}
+	for name, value := range v.Seq2() {
+		all = append(all, quote(name.String())+": "+flow(value))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // quote quotes a text where YAML would read it as something else.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -10,31 +11,19 @@ import (
 
 //go:generate go test -run TestExampleIsCurrent -update .
 
-// minimum holds the settings that have no default, with the values that the
-// example gives them. They are its active lines, and all that anyone needs.
-var minimum = map[string]string{ //nolint:gosec // G101 sees names of files
-	"public_url":             "https://app.example.com",
-	"app.url":                "http://127.0.0.1:3000",
-	"login.issuer":           "https://login.example.com/realms/acme",
-	"login.client_id":        "web",
-	"login.client_secret":    "{file: /run/secrets/oidc-client-secret}",
-	"whisp.url":              "https://acme.api.whispchat.com",
-	"whisp.api_keys":         "\n    - {file: /run/secrets/whisp-api-key}",
-	"account.master_secrets": "\n    - {file: /run/secrets/whisp-master-secret}",
-}
-
 const exampleHead = `# whisp-bff: every setting, what it does, and its default.
 #
 # The lines that are not comments are the minimum, and a complete configuration.
-# Every other setting is commented out and shows its default. To change one,
-# remove the "#" at the very start of its line, and that of its section's line
-# above it where there is one.
+# Every other setting is commented out and shows its default, or an example
+# where its explanation says that it is required or has none. To change one,
+# remove the "#" at the very start of its line, and that of the lines it belongs
+# to: its section's, and in a list the line with the "-" of the element.
 #
-#   durations   300ms, 20s, 5m, 12h, 30d     always with a unit
-#   sizes       512B, 64KiB, 1MiB, 10MB      always with a unit
-#   secrets     {file: /run/secrets/name}    one line break at its end is dropped
-#               {env: NAME}                  an environment variable
-#               {value: secret}              for a demo: whoever reads this file has it
+#   durations   300ms, 20s, 5m, 12h, 30d  always with a unit
+#   sizes       512B, 64KiB, 1MiB, 10MB   always with a unit
+#   secrets     {file: /run/secrets/name} one line break at its end is dropped
+#               {env: NAME}               an environment variable
+#               {value: secret}           for demos: this file gives it away
 #   ${NAME}     is not expanded anywhere, but refused
 #
 # A key that is not known, stands twice or has no value is an error: whisp-bff
@@ -57,7 +46,7 @@ func WriteExample(w io.Writer) error {
 			title := "# ---- " + key.Name + " "
 			out.WriteString(title + strings.Repeat("-", width-len(title)) + "\n")
 		}
-		writeKey(&out, key, 0)
+		writeKey(&out, key, "")
 	}
 	_, err := w.Write(out.Bytes())
 	return err
@@ -65,56 +54,107 @@ func WriteExample(w io.Writer) error {
 
 // writeKey writes one key: explanation first, indented like the key, then the
 // key itself, after a "#" in the first column unless it is part of the minimum.
-func writeKey(out *bytes.Buffer, key Key, depth int) {
-	indent := strings.Repeat("  ", depth)
+// lead is what stands before the key: its indentation, in which a "- " may
+// start a list's element.
+func writeKey(out *bytes.Buffer, key Key, lead string) {
+	indent := strings.Repeat(" ", len(lead))
 	wrap(out, indent+"# ", explanation(key))
-	value, active := minimum[key.Path]
+	start := lead + key.Name + ":"
+	if !isActive(key) {
+		start = "#" + start
+	}
 	switch {
 	case key.Section:
-		value = ""
-		active = slices.ContainsFunc(key.Keys, func(k Key) bool { _, ok := minimum[k.Path]; return ok })
+		out.WriteString(start + "\n")
+		for i, inner := range key.Keys {
+			separate(out, i)
+			writeKey(out, inner, indent+"  ")
+		}
+	case len(key.Keys) > 0:
+		out.WriteString(start + "\n")
+		next := indent + "  - "
+		for i, inner := range tellingFirst(key.Keys) {
+			separate(out, i)
+			writeKey(out, inner, next)
+			next = indent + "    "
+		}
+	default:
+		writeValue(out, start, key)
+	}
+}
+
+func separate(out *bytes.Buffer, i int) {
+	if i > 0 {
+		out.WriteString("\n")
+	}
+}
+
+func isActive(key Key) bool {
+	if key.Section {
+		return slices.ContainsFunc(key.Keys, isActive)
+	}
+	_, ok := minimum[key.Path]
+	return ok
+}
+
+// tellingFirst is the order of an element's keys: its first line can not be
+// left out, so one that is needed is there.
+func tellingFirst(keys []Key) []Key {
+	return slices.SortedStableFunc(slices.Values(keys), func(a, b Key) int {
+		return cmp.Compare(min(len(b.Example), 1), min(len(a.Example), 1))
+	})
+}
+
+// writeValue writes a key and its value, and one that is too wide for a line as
+// one line for each of its parts.
+func writeValue(out *bytes.Buffer, start string, key Key) {
+	value, active := minimum[key.Path]
+	switch {
 	case active:
+	case key.Example != "":
+		value = key.Example
 	case key.Type == "secret":
-		value = fmt.Sprintf("{file: /run/secrets/%s}", strings.NewReplacer(".", "-", "_", "-").Replace(key.Path))
+		value = fmt.Sprintf("{file: /run/secrets/%s}", secretName.Replace(key.Path))
 	case key.Default == "":
 		value = `""`
 	default:
 		value = key.Default
 	}
-	if value != "" && value[0] != '\n' {
-		value = " " + value
+	if strings.HasPrefix(value, "\n") {
+		out.WriteString(start + value + "\n")
+		return
 	}
-	if !active {
-		out.WriteString("#")
+	if line := start + " " + value; len(line) <= width || len(key.parts) == 0 {
+		out.WriteString(line + "\n")
+		return
 	}
-	fmt.Fprintf(out, "%s%s:%s\n", indent, key.Name, value)
-	if key.Section {
-		for i, inner := range key.Keys {
-			if i > 0 {
-				out.WriteString("\n")
-			}
-			writeKey(out, inner, depth+1)
-		}
+	out.WriteString(start + "\n")
+	mark := start[:strings.Index(start, key.Name)] + "  "
+	if strings.HasPrefix(key.Default, "[") {
+		mark += "- "
+	}
+	for _, part := range key.parts {
+		out.WriteString(mark + part + "\n")
 	}
 }
 
-// explanation is the doc sentence, and for a list of mappings its keys.
+var secretName = strings.NewReplacer(".", "-", "_", "-", "[]", "")
+
+// explanation is the doc sentence, and what a value that is shown is if it is
+// no default.
 func explanation(key Key) string {
 	text := sentence(key.Doc)
-	if key.Type == "secret" {
+	_, active := minimum[key.Path]
+	switch {
+	case key.Type == "secret":
 		text += " No default."
+	case active:
+	case !key.Section && len(key.Keys) > 0:
+		text += " None by default; an element with everything it can have:"
+	case key.Example != "" && strings.HasPrefix(key.Default, "{"):
+		text += " None by default; an example:"
 	}
-	if key.Section || len(key.Keys) == 0 {
-		return text
-	}
-	text += " Each element has"
-	for i, inner := range key.Keys {
-		if i > 0 {
-			text += ";"
-		}
-		text += " " + inner.Name + " (" + strings.TrimSuffix(inner.Doc, ".") + ")"
-	}
-	return text + "."
+	return text
 }
 
 // sentence starts with a capital and ends with a full stop, whichever way the

@@ -3,9 +3,11 @@ package config
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -72,36 +74,103 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// TestExampleShowsDefaults removes every "#" in the first column from a line
-// that is a setting: the result must load and be the same configuration.
-func TestExampleShowsDefaults(t *testing.T) {
+// everythingShown removes every "#" in the first column from a line that is a
+// setting, and asks every source, so that each section's Validate looks at what
+// is shown. Only the second of two keys for one purpose stays a comment.
+func everythingShown(t *testing.T) *File {
+	t.Helper()
 	content, err := os.ReadFile(examplePath)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, settings, _ := strings.Cut(string(content), "\n\n") // behind the head
-	full := loadExample(t, regexp.MustCompile(`(?m)^#(\s*[a-z_]+:)`).ReplaceAllString(settings, "$1"))
-	plain := loadExample(t, string(content))
-	for _, v := range []*File{full, plain} {
-		v.secrets = nil
+	settings = regexp.MustCompile(`(?m)^#(\s*(?:- )?(?:[A-Za-z_-]+:|"))`).ReplaceAllString(settings, "$1")
+	settings = strings.Replace(settings, "sources: [session]", "sources: [session, bearer, introspection, forwarded, app_session]", 1)
+	settings = strings.Replace(settings, "    private_key:", "#    private_key:", 1)
+	if left := regexp.MustCompile(`(?m)^#.*[:\]}"]$`).FindAllString(settings, -1); len(left) != 1 {
+		t.Errorf("these look like settings and were not tried: %q", left)
 	}
-	compare(t, "", reflect.ValueOf(*full), reflect.ValueOf(*plain))
+	return loadExample(t, settings)
 }
 
-// compare ignores secrets, and takes an empty list or mapping for none.
-func compare(t *testing.T, path string, a, b reflect.Value) {
+// TestExampleShowsDefaults: what is shown is valid, and where it is not one of
+// the samples, it is the default.
+func TestExampleShowsDefaults(t *testing.T) {
+	shown, plain := everythingShown(t), DefaultFile()
+	shown.Identity.Sources = plain.Identity.Sources
+	compare(t, "", reflect.ValueOf(*shown), reflect.ValueOf(*plain))
+}
+
+// compare ignores secrets, and takes an empty list or mapping for none. Of a
+// list of sections the one element that is shown is compared with the element's
+// own defaults.
+func compare(t *testing.T, path string, shown, plain reflect.Value) {
 	t.Helper()
-	if shapeOf(a.Type()) == section {
-		for _, f := range fieldsOf(a.Type()) {
-			compare(t, below(path, f.name), a.FieldByIndex(f.index), b.FieldByIndex(f.index))
-		}
-		return
-	}
+	kind := shapeOf(shown.Type())
+	_, needed := minimum[path]
+	_, sampled := samples[path]
 	switch {
-	case shapeOf(a.Type()) == secretValue, shapeOf(a.Type()) == list && shapeOf(a.Type().Elem()) == secretValue:
-	case (shapeOf(a.Type()) == list || shapeOf(a.Type()) == table) && a.Len() == 0 && b.Len() == 0:
-	case !reflect.DeepEqual(a.Interface(), b.Interface()):
-		t.Errorf("%s is %v when shown and %v by default", path, a.Interface(), b.Interface())
+	case needed || sampled:
+		if shown.IsZero() {
+			t.Errorf("the example of %s is nothing", path)
+		}
+	case kind == section:
+		for _, f := range fieldsOf(shown.Type()) {
+			compare(t, below(path, f.name), shown.FieldByIndex(f.index), plain.FieldByIndex(f.index))
+		}
+	case kind == secretValue, kind == list && shapeOf(shown.Type().Elem()) == secretValue:
+	case kind == list && shapeOf(shown.Type().Elem()) == section:
+		if shown.Len() != 1 || plain.Len() != 0 {
+			t.Errorf("%s has %d elements when shown and %d by default", path, shown.Len(), plain.Len())
+			return
+		}
+		compare(t, path+"[]", shown.Index(0), elementDefaults(shown.Type().Elem()))
+	case (kind == list || kind == table) && shown.Len() == 0 && plain.Len() == 0:
+	case !reflect.DeepEqual(shown.Interface(), plain.Interface()):
+		t.Errorf("%s is %v when shown and %v by default", path, shown.Interface(), plain.Interface())
+	}
+}
+
+// TestSamplesAreWhereTheyAreNeeded finds a required key that the example leaves
+// empty, and a sample that no key has any more.
+func TestSamplesAreWhereTheyAreNeeded(t *testing.T) {
+	unused := maps.Clone(samples)
+	required := regexp.MustCompile(`required\.?$`)
+	var walk func(keys []Key)
+	walk = func(keys []Key) {
+		for _, key := range keys {
+			_, active := minimum[key.Path]
+			empty := key.Default == "" || key.Default == `""` || key.Default == "[]"
+			if required.MatchString(key.Doc) && empty && !active && key.Example == "" && key.Type != "secret" {
+				if !strings.Contains(key.Doc, "this or") && !strings.Contains(key.Doc, "required there") {
+					t.Errorf("%s is required: give it a sample", key.Path)
+				}
+			}
+			if len(key.Keys) > 0 && !key.Section && !slices.ContainsFunc(key.Keys, func(k Key) bool { return k.Example != "" }) {
+				t.Errorf("%s has elements: give the telling keys of one a sample", key.Path)
+			}
+			if key.Default == "{}" && key.Example == "" {
+				t.Errorf("%s is a mapping of names: give it a sample", key.Path)
+			}
+			delete(unused, key.Path)
+			walk(key.Keys)
+		}
+	}
+	walk(Describe())
+	for path := range unused {
+		t.Errorf("there is no key %s", path)
+	}
+}
+
+func TestExampleIsReadable(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteExample(&out); err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(out.String(), "\n") {
+		if len(line) > width {
+			t.Errorf("line %d is %d wide: %s", i+1, len(line), line)
+		}
 	}
 }
 

@@ -49,8 +49,8 @@ type BearerConfig struct {
 // RequiredClaim is a condition on one claim; exactly one of Equals and Contains
 // is set.
 type RequiredClaim struct {
-	Claim    string `yaml:"claim" doc:"name of the claim, or a path like realm_access.roles; a claim of exactly this name wins"`
-	Equals   string `yaml:"equals" doc:"the claim is this text, number, true or false"`
+	Claim    string `yaml:"claim" doc:"name of the claim, or a path like realm_access.roles; a claim of exactly this name wins; required"`
+	Equals   string `yaml:"equals" doc:"the claim is this text, number, true or false; this or contains is required"`
 	Contains string `yaml:"contains" doc:"the claim is a list with this element, or a text with this among its words"`
 }
 

@@ -23,7 +23,7 @@ type IntrospectionConfig struct {
 	Algorithm    string         `yaml:"algorithm" doc:"algorithm of the client assertion; empty takes RS256, the one of the EC key's curve, or EdDSA"`
 	AssertionAud string         `yaml:"assertion_audience" doc:"aud of the client assertion; empty takes url"`
 
-	Audience       []string        `yaml:"audience" doc:"the answer's aud must have one of these"`
+	Audience       []string        `yaml:"audience" doc:"the answer's aud must have one of these; this, client_ids or any_audience is required"`
 	ClientIDs      []string        `yaml:"client_ids" doc:"the answer's client_id, the client that the token was given to, must be one of these"`
 	AnyAudience    bool            `yaml:"any_audience" doc:"accept tokens made for anybody; without it, audience or client_ids is required"`
 	Scopes         []string        `yaml:"scopes" doc:"scopes that the token must have; all of them"`

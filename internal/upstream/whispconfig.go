@@ -42,8 +42,8 @@ type BreakerConfig struct {
 
 // ExtraRoute is one more route of Whisp's REST API that may pass.
 type ExtraRoute struct {
-	Method string `yaml:"method" doc:"GET, POST, PUT, PATCH or DELETE."`
-	Path   string `yaml:"path" doc:"Path below /api, such as /api/chat/pin/{chatId}; {name} stands for one segment."`
+	Method string `yaml:"method" doc:"GET, POST, PUT, PATCH or DELETE; required."`
+	Path   string `yaml:"path" doc:"Path below /api, such as /api/chat/pin/{chatId}; {name} stands for one segment; required."`
 }
 
 // DefaultWhispConfig returns the defaults; url and api_keys have none.

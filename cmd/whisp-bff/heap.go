@@ -63,5 +63,5 @@ func percentFor(live uint64) int {
 		return usualPercent
 	}
 	live = max(live, heapFloor/32)
-	return int(100 * (heapFloor - live) / live)
+	return int(100 * (heapFloor - live) / live) //nolint:gosec // G115: at most 3100
 }

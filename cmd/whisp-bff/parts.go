@@ -89,7 +89,7 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	}, server.Parts{
 		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
 		Identity: sources.chain, Policy: policy, Assertions: assertions,
-		Broker: accounts, WhispREST: p.whispREST(whisp, accounts, realtime), Realtime: realtime, App: app,
+		Broker: accounts, WhispREST: p.whispREST(whisp, selfService{accounts, holders, logger}, realtime), Realtime: realtime, App: app,
 	})
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, holders s
 	if err != nil {
 		return nil, err
 	}
-	return broker.New(broker.Deps{
+	return broker.New(p.cfg.Account, broker.Deps{
 		Accounts: whisp, Tokens: whisp, Store: accounts, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: p.clock, Logger: p.logger, Metrics: p.registry,
 	}), nil
@@ -256,10 +256,10 @@ func (p *process) realtime(whisp whispParts, holders session.Holders) (*sockprox
 	})
 }
 
-func (p *process) whispREST(whisp whispParts, accounts *broker.Broker, realtime *sockproxy.Proxy) *upstream.WhispProxy {
+func (p *process) whispREST(whisp whispParts, own selfService, realtime *sockproxy.Proxy) *upstream.WhispProxy {
 	return upstream.NewWhispProxy(p.cfg.Whisp, upstream.WhispProxyDeps{
 		WhispDeps: whisp.WhispDeps, Cookies: whisp.cookies, Fail: server.Fail,
-		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: p.passed(accounts)},
+		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: own.passed},
 	})
 }
 
@@ -274,24 +274,52 @@ func (p *process) app(strip []string) (*upstream.App, error) {
 	})
 }
 
-// passed keeps the broker's grants true to what browsers do at Whisp themselves.
-func (p *process) passed(accounts *broker.Broker) func(session, operation string, status int) {
-	return func(session, operation string, status int) {
-		if status < http.StatusOK || status >= http.StatusMultipleChoices {
-			return
-		}
-		var err error
-		switch operation {
-		case upstream.OperationLogout, upstream.OperationLogoutAll:
-			err = accounts.Forget(context.Background(), session)
-		case upstream.OperationDeleteUser:
-			err = accounts.ForgetAccount(context.Background(), session)
-		}
-		if err != nil {
-			p.logger.Warn("grant not forgotten", "operation", operation, "error", err)
+// selfService keeps links and grants true to what browsers do at Whisp
+// themselves.
+type selfService struct {
+	accounts *broker.Broker
+	holders  session.Holders
+	logger   *slog.Logger
+}
+
+// passed is called when Whisp answered a call of a browser.
+func (s selfService) passed(holder, operation string, status int) {
+	if status < http.StatusOK || status >= http.StatusMultipleChoices {
+		return
+	}
+	// The browser may be gone before this is done.
+	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
+	defer cancel()
+	var err error
+	switch operation {
+	case upstream.OperationLogout, upstream.OperationLogoutAll:
+		err = s.accounts.LoggedOut(ctx, holder)
+	case upstream.OperationDeleteUser:
+		var identityKey string
+		if identityKey, err = s.holders.IdentityKey(ctx, holder); err == nil {
+			err = s.accounts.Deleted(ctx, holder, identityKey)
 		}
 	}
+	if err != nil {
+		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", operation, "error", err)
+	}
 }
+
+// renamed is called when Whisp renamed the account of a browser.
+func (s selfService) renamed(holder string, jwt secret.Text) {
+	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
+	defer cancel()
+	identityKey, err := s.holders.IdentityKey(ctx, holder)
+	if err == nil {
+		err = s.accounts.Renamed(ctx, holder, identityKey, jwt)
+	}
+	if err != nil {
+		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", upstream.OperationChangeUsername, "error", err)
+	}
+}
+
+// selfServicePatience bounds what is done before the browser gets its answer.
+const selfServicePatience = 5 * time.Second
 
 // refresher tells sessions in their own words that a sign-in ended.
 type refresher struct{ *login.RelyingParty }

@@ -19,12 +19,14 @@ type AccountService interface {
 	SignIn(ctx context.Context, username string, password secret.Text) (upstream.SignedIn, error)
 	// ProbeKey returns nil if Whisp accepts the API key.
 	ProbeKey(ctx context.Context) error
+	User(ctx context.Context, jwt secret.Text) (upstream.User, error)
 }
 
 // TokenService is the part of Whisp that renews and ends tokens.
 type TokenService interface {
 	Refresh(ctx context.Context, refreshToken, expiredJWT secret.Text) (jwt secret.Text, expires time.Time, err error)
 	Logout(ctx context.Context, jwt, refreshToken secret.Text) error
+	ChangeUsername(ctx context.Context, jwt secret.Text, newUsername string) (newJWT secret.Text, expires time.Time, err error)
 }
 
 // accounts finds or makes the one account of an identity.
@@ -37,9 +39,14 @@ type accounts struct {
 	whisp        AccountService
 	links        links
 	credentials  *Credentials
+	tokens       TokenService
+	held         *grants
 	mapping      *Mapping
+	onLost       OnLost
+	sync         bool
 	logger       *slog.Logger
 	establishing flight.Group[established]
+	renaming     flight.Group[link]
 }
 
 // established is the result of one establishing, shared between the sessions of
@@ -51,21 +58,25 @@ type established struct {
 	registered bool
 }
 
-func newAccounts(deps Deps) *accounts {
+func newAccounts(cfg AccountConfig, deps Deps, held *grants) *accounts {
+	kept := newLinks(deps.Store, deps.Clock)
 	return &accounts{
-		whisp: deps.Accounts, links: newLinks(deps.Store, deps.Clock),
+		whisp: deps.Accounts, tokens: deps.Tokens, held: held, links: kept,
 		credentials: deps.Credentials, mapping: deps.Mapping, logger: deps.Logger,
+		// Without a durable store a renamed account could not be found again.
+		onLost: cfg.OnLost, sync: cfg.ProfileSync && kept.durable(),
 	}
 }
 
-// keyChanges is how often a sign-in begins anew because Whisp refused the API
-// key and another took its place.
-const keyChanges = 3
+// restarts is how often a sign-in begins anew because the ground moved under
+// it: Whisp refused the API key and another took its place, or the account is
+// being renamed.
+const restarts = 3
 
 // signIn signs the caller in to its account, making the account if there is
 // none; registered tells that.
 func (a *accounts) signIn(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
-	for range keyChanges {
+	for range restarts {
 		in, registered, err = a.signInOnce(ctx, caller)
 		if !errors.Is(err, upstream.ErrKeyChanged) {
 			break
@@ -74,26 +85,35 @@ func (a *accounts) signIn(ctx context.Context, caller Caller) (in upstream.Signe
 	return in, registered, err
 }
 
+// signInOnce is the state machine of docs/accounts.md: one decision for each state
+// of the link, one function for each transition.
 func (a *accounts) signInOnce(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
 	known, err := a.links.find(ctx, caller.Identity)
 	if err != nil {
 		return upstream.SignedIn{}, false, err
 	}
-	if known != nil {
-		in, err := a.signInLinked(ctx, caller.Identity, *known)
-		if !errors.Is(err, upstream.ErrUnauthorized) {
-			return in, false, err
-		}
-		// Renamed or deleted at Whisp, or the API key was revoked. Only a good
-		// key makes the refusal mean something about the account.
-		if err := a.whisp.ProbeKey(ctx); err != nil {
-			return upstream.SignedIn{}, false, err
-		}
-		a.logger.WarnContext(ctx, "linked account refuses its credential; looking for it again", "identity", logName(caller.Identity))
-		if err := a.links.drop(ctx, caller.Identity.Key()); err != nil {
-			return upstream.SignedIn{}, false, err
-		}
+	if known == nil || known.State == pending {
+		return a.signInNew(ctx, caller)
 	}
+	in, err = a.signInLinked(ctx, caller.Identity, known)
+	if errors.Is(err, upstream.ErrUnauthorized) {
+		in, err = a.signInChanged(ctx, caller.Identity, known)
+	}
+	if errors.Is(err, upstream.ErrUnauthorized) {
+		in, err = a.investigate(ctx, caller, known)
+	}
+	if errors.Is(err, errReleased) {
+		return a.signInNew(ctx, caller)
+	}
+	if err != nil {
+		return upstream.SignedIn{}, false, err
+	}
+	in, err = a.follow(ctx, caller.Identity, known, in)
+	return in, false, err
+}
+
+// signInNew establishes the account, once for all sessions that ask.
+func (a *accounts) signInNew(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
 	found, err := a.establishing.Do(ctx, caller.Identity.Key(), patience, func(ctx context.Context) (established, error) {
 		return a.establish(ctx, caller)
 	})
@@ -103,11 +123,13 @@ func (a *accounts) signInOnce(ctx context.Context, caller Caller) (in upstream.S
 	if found.by == caller.Session {
 		return found.signedIn, found.registered, nil
 	}
-	in, err = a.signInLinked(ctx, caller.Identity, found.link)
+	in, err = a.signInLinked(ctx, caller.Identity, &found.link)
 	return in, false, asBadAnswer(err, "an account just established refuses its credential")
 }
 
-func (a *accounts) signInLinked(ctx context.Context, id identity.Identity, l link) (upstream.SignedIn, error) {
+// signInLinked signs in to the account of a link, under the name it is being
+// renamed to if the old one is not known any more.
+func (a *accounts) signInLinked(ctx context.Context, id identity.Identity, l *link) (upstream.SignedIn, error) {
 	m, known := a.credentials.byFingerprint(l.Master)
 	if !known {
 		return upstream.SignedIn{}, problem.Internal().Because(errors.New("the account was made with a master secret that is no longer listed: add it to account.master_secrets"))
@@ -116,163 +138,97 @@ func (a *accounts) signInLinked(ctx context.Context, id identity.Identity, l lin
 	if err != nil {
 		return upstream.SignedIn{}, err
 	}
-	return a.whisp.SignIn(ctx, l.Username, password)
-}
-
-// establish finds the identity's account, or registers it, and saves the link.
-//
-// With a durable store, no link means that there was no account (or that the
-// link was evicted): registering first costs a new person two calls. Without
-// one, no link means nothing, so every name the account could have is tried
-// before a new one is made: a restart must not give anybody a second account.
-func (a *accounts) establish(ctx context.Context, caller Caller) (established, error) {
-	if l, err := a.links.find(ctx, caller.Identity); err != nil || l != nil {
-		if err != nil {
-			return established{}, err
-		}
-		return established{link: *l}, nil // somebody was faster
+	in, err := a.whisp.SignIn(ctx, l.Username, password)
+	if !errors.Is(err, upstream.ErrUnauthorized) || l.Renaming == "" {
+		return in, err
 	}
-	attempt := attempt{accounts: a, caller: caller, profile: a.mapping.Profile(caller.Identity), refused: map[string]bool{}}
-	if !a.links.durable() {
-		if found, err := attempt.open(ctx, attempt.profile.Usernames...); found != nil || err != nil {
-			return attempt.finish(ctx, found, err)
-		}
-	}
-	return attempt.finish(attempt.register(ctx))
-}
-
-// attempt is one run of establish.
-type attempt struct {
-	*accounts
-	caller  Caller
-	profile Profile
-	// refused names accounts that none of our credentials open.
-	refused map[string]bool
-}
-
-// open tries to sign in under each name with each master secret, newest first.
-// It returns nil if none opens.
-func (t *attempt) open(ctx context.Context, usernames ...string) (*established, error) {
-	for _, username := range usernames {
-		if t.refused[username] {
-			continue
-		}
-		for _, m := range t.credentials.masters {
-			found, err := t.openWith(ctx, username, m)
-			if found != nil || err != nil {
-				return found, err
-			}
-		}
-		t.refused[username] = true
-	}
-	return nil, nil
-}
-
-func (t *attempt) openWith(ctx context.Context, username string, m master) (*established, error) {
-	password, err := m.password(t.caller.Identity)
+	in, err = a.whisp.SignIn(ctx, l.Renaming, password)
 	if err != nil {
-		return nil, err
+		return upstream.SignedIn{}, err
 	}
-	in, err := t.whisp.SignIn(ctx, username, password)
+	l.Username, l.Renaming = l.Renaming, ""
+	return in, a.links.save(ctx, id, *l)
+}
+
+// signInChanged signs in again if the link was changed since it was read: another
+// session of the identity may just have renamed the account.
+func (a *accounts) signInChanged(ctx context.Context, id identity.Identity, l *link) (upstream.SignedIn, error) {
+	for range restarts {
+		latest, err := a.links.find(ctx, id)
+		switch {
+		case err != nil:
+			return upstream.SignedIn{}, err
+		case latest == nil || latest.State == pending:
+			return upstream.SignedIn{}, errReleased
+		case *latest == *l:
+			return upstream.SignedIn{}, upstream.ErrUnauthorized
+		}
+		*l = *latest
+		in, err := a.signInLinked(ctx, id, l)
+		if !errors.Is(err, upstream.ErrUnauthorized) {
+			return in, err
+		}
+	}
+	return upstream.SignedIn{}, upstream.ErrUnauthorized
+}
+
+// errReleased: the link is gone, the identity may have a new account.
+var errReleased = errors.New("link released")
+
+// investigate finds out why a linked account refuses its credential: the API key was
+// revoked, the account was renamed, or nobody can tell.
+func (a *accounts) investigate(ctx context.Context, caller Caller, l *link) (upstream.SignedIn, error) {
+	// Only a good key makes the refusal mean something about the account.
+	if err := a.whisp.ProbeKey(ctx); err != nil {
+		return upstream.SignedIn{}, err
+	}
+	name, err := a.renamedTo(ctx, caller, l)
+	if err != nil {
+		return upstream.SignedIn{}, err
+	}
+	if name != "" && name != l.Username {
+		a.logger.InfoContext(ctx, "account was renamed elsewhere", "identity", logName(caller.Identity), "user_id", l.UserID)
+		l.Username = name
+		if err := a.links.save(ctx, caller.Identity, *l); err != nil {
+			return upstream.SignedIn{}, err
+		}
+		in, err := a.signInLinked(ctx, caller.Identity, l)
+		return in, asBadAnswer(err, "an account refuses its credential under its own name")
+	}
+	if a.onLost == LostFails {
+		return upstream.SignedIn{}, problem.AccountLost().Because(errors.New("renamed or deleted elsewhere; release it with DELETE /admin/accounts if it is gone"))
+	}
+	a.logger.WarnContext(ctx, "linked account is taken for deleted; making another", "identity", logName(caller.Identity), "user_id", l.UserID)
+	if err := a.links.drop(ctx, caller.Identity.Key()); err != nil {
+		return upstream.SignedIn{}, err
+	}
+	return upstream.SignedIn{}, errReleased
+}
+
+// renamedTo asks with the refresh token that the caller's session still holds
+// what its account is called now; "" if there is none that Whisp takes.
+func (a *accounts) renamedTo(ctx context.Context, caller Caller, l *link) (string, error) {
+	held, err := a.held.find(ctx, caller)
+	if err != nil || held == nil || held.UserID != l.UserID {
+		return "", err
+	}
+	jwt, _, err := a.tokens.Refresh(ctx, held.RefreshToken, held.JWT)
+	if errors.Is(err, upstream.ErrUnauthorized) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	user, err := a.whisp.User(ctx, jwt)
 	switch {
 	case errors.Is(err, upstream.ErrUnauthorized):
-		return nil, nil
+		return "", nil
 	case err != nil:
-		return nil, err
+		return "", err
+	case user.ID != l.UserID:
+		return "", nil
 	}
-	return &established{
-		link:     link{UserID: in.UserID, Username: username, Email: in.Email, Master: m.fingerprint},
-		signedIn: in,
-		by:       t.caller.Session,
-	}, nil
-}
-
-// register makes the account. A 400 means that the name is taken, the e-mail
-// is taken, or a field is bad, and Whisp does not say which: so the name is
-// tried with our own credential, and then the next candidate is taken.
-func (t *attempt) register(ctx context.Context) (context.Context, *established, error) {
-	var refusal error
-	for _, c := range t.candidates() {
-		found, err := t.registerAs(ctx, c.username, c.email)
-		if invalid, ok := errors.AsType[*upstream.InvalidError](err); ok {
-			refusal = invalid
-			continue
-		}
-		return ctx, found, err
-	}
-	if t.mapping.onConflict == Fail {
-		return ctx, nil, problem.AccountConflict().Because(refusal)
-	}
-	return ctx, nil, problem.AccountInvalid().Because(refusal)
-}
-
-type candidate struct{ username, email string }
-
-// candidates: the plain name, then the name that only this identity can have.
-// If even that is refused, the e-mail address must be the reason, and both
-// come again with the address that only this identity can have.
-func (t *attempt) candidates() []candidate {
-	var list []candidate
-	for _, email := range []string{t.profile.Email, t.profile.FallbackEmail} {
-		for _, username := range t.profile.Usernames {
-			list = append(list, candidate{username, email})
-		}
-		if t.profile.Email == t.profile.FallbackEmail {
-			break
-		}
-	}
-	return list
-}
-
-// registerAs returns an [upstream.InvalidError] if another candidate should be
-// tried.
-func (t *attempt) registerAs(ctx context.Context, username, email string) (*established, error) {
-	m := t.credentials.newest()
-	password, err := m.password(t.caller.Identity)
-	if err != nil {
-		return nil, err
-	}
-	registerErr := t.whisp.Register(ctx, upstream.Registration{
-		Username: username, Email: email, Password: password,
-		FirstName: t.profile.FirstName, SurName: t.profile.SurName,
-	})
-	_, invalid := errors.AsType[*upstream.InvalidError](registerErr)
-	switch {
-	case registerErr == nil:
-		found, err := t.openWith(ctx, username, m)
-		if err != nil {
-			return nil, err
-		}
-		if found == nil {
-			return nil, asBadAnswer(upstream.ErrUnauthorized, "an account just registered refuses its credential")
-		}
-		found.registered = true
-		return found, nil
-	case invalid:
-		if found, err := t.open(ctx, username); found != nil || err != nil {
-			return found, err
-		}
-		return nil, registerErr
-	}
-	// No answer, or a fault: the account may have been made all the same.
-	// If it was, its own credential opens it; if not, the first error stands.
-	if found, err := t.openWith(ctx, username, m); err == nil && found != nil {
-		found.registered = true
-		return found, nil
-	}
-	return nil, registerErr
-}
-
-// finish saves the link of what was found.
-func (t *attempt) finish(ctx context.Context, found *established, err error) (established, error) {
-	if err != nil {
-		return established{}, err
-	}
-	if err := t.links.save(ctx, t.caller.Identity, found.link); err != nil {
-		return established{}, err
-	}
-	t.logger.InfoContext(ctx, "account linked", "identity", logName(t.caller.Identity), "user_id", found.link.UserID, "registered", found.registered)
-	return *found, nil
+	return user.Username, nil
 }
 
 // asBadAnswer turns a refusal that cannot be into whisp_bad_answer: a 401 must

@@ -108,8 +108,8 @@ type Broker struct {
 	outcomes *prometheus.CounterVec
 }
 
-// New returns a broker.
-func New(deps Deps) *Broker {
+// New returns a broker. cfg must be valid.
+func New(cfg AccountConfig, deps Deps) *Broker {
 	b := &Broker{
 		deps:   deps,
 		grants: newGrants(deps.Store, deps.Clock),
@@ -118,7 +118,7 @@ func New(deps Deps) *Broker {
 			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
 		}, []string{"outcome"}),
 	}
-	b.accounts = newAccounts(deps)
+	b.accounts = newAccounts(cfg, deps, b.grants)
 	deps.Metrics.MustRegister(b.outcomes)
 	return b
 }
@@ -164,27 +164,12 @@ func (b *Broker) SignOut(ctx context.Context, session string) error {
 	return b.revoke(ctx, held.Grant)
 }
 
-// Forget drops the session's grant without a word to Whisp: its refresh token
-// has just been ended by the browser itself.
-func (b *Broker) Forget(ctx context.Context, session string) error {
-	return b.grants.drop(ctx, session)
-}
-
-// ForgetAccount drops the session's grant and the link of its identity: the
-// account has just been deleted by its owner.
-func (b *Broker) ForgetAccount(ctx context.Context, session string) error {
-	held, err := b.grants.take(ctx, session)
-	if err != nil || held == nil {
-		return err
-	}
-	return b.accounts.links.drop(ctx, held.identityKey)
-}
-
 // Wait returns when nothing is under way at Whisp any more. No SignIn may start
 // meanwhile.
 func (b *Broker) Wait() {
 	b.flights.Wait()
 	b.accounts.establishing.Wait()
+	b.accounts.renaming.Wait()
 }
 
 // obtain gets a grant the long way. It starts by looking again: the flight

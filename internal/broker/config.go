@@ -17,6 +17,36 @@ const (
 	Fail OnConflict = "fail"
 )
 
+// OnLost says what happens when a linked account refuses its credential although
+// the API key is good, and no refresh token of it is left that could tell why:
+// renamed or deleted behind our back.
+type OnLost string
+
+const (
+	// LostFails refuses the sign-in with account_lost until an administrator
+	// releases the link: a second account is worse than none.
+	LostFails OnLost = "fail"
+	// LostRegisters takes it for deleted and makes a new account.
+	LostRegisters OnLost = "register"
+)
+
+// Permission is allow or deny.
+type Permission string
+
+const (
+	// Allow lets browsers do it.
+	Allow Permission = "allow"
+	// Deny answers 403 route_forbidden.
+	Deny Permission = "deny"
+)
+
+// SelfService is the section "account.self_service": what browsers may do to
+// their own accounts through the proxy.
+type SelfService struct {
+	ChangeUsername Permission `yaml:"change_username" doc:"Whether people may rename their own account: allow or deny. Without a durable store it is refused in any case, since a renamed account could not be found again after a restart."`
+	DeleteUser     Permission `yaml:"delete_user" doc:"Whether people may delete their own account: allow or deny."`
+}
+
 // Exposure says what of a grant the browser gets to see.
 type Exposure string
 
@@ -33,6 +63,9 @@ type AccountConfig struct {
 	SurName       []string         `yaml:"sur_name" doc:"Go templates for the surname; may come out empty."`
 	OnConflict    OnConflict       `yaml:"on_conflict" doc:"When the user name belongs to another account: suffix (append a short hash of the identity, the same everywhere) or fail."`
 	MasterSecrets []setting.Secret `yaml:"master_secrets" doc:"Secrets of at least 32 bytes from which every account's Whisp password is derived, newest first. Keep old ones listed: accounts made with them need them for ever. Losing them loses the accounts."`
+	OnLost        OnLost           `yaml:"on_lost" doc:"When an account was renamed or deleted behind whisp-bff's back and nothing tells which: fail (account_lost, until an administrator releases it) or register (a new account, perhaps a second one)."`
+	ProfileSync   bool             `yaml:"profile_sync" doc:"Rename the account at Whisp when the mapped user name has changed at the provider. Needs a durable store."`
+	SelfService   SelfService      `yaml:"self_service" doc:"What people may do to their own accounts."`
 }
 
 // TokenConfig is the section "tokens" of the configuration.
@@ -50,6 +83,8 @@ func DefaultAccountConfig() AccountConfig {
 		FirstName:   []string{"{{.given_name}}"},
 		SurName:     []string{"{{.family_name}}"},
 		OnConflict:  Suffix,
+		OnLost:      LostFails,
+		SelfService: SelfService{ChangeUsername: Allow, DeleteUser: Allow},
 	}
 }
 
@@ -71,6 +106,17 @@ func (c AccountConfig) Validate() error {
 	}
 	if c.OnConflict != Suffix && c.OnConflict != Fail {
 		p.Add("on_conflict", "is not a known choice", "write suffix or fail")
+	}
+	if c.OnLost != LostFails && c.OnLost != LostRegisters {
+		p.Add("on_lost", "is not a known choice", "write fail or register")
+	}
+	for _, permission := range []struct {
+		path  string
+		value Permission
+	}{{"self_service.change_username", c.SelfService.ChangeUsername}, {"self_service.delete_user", c.SelfService.DeleteUser}} {
+		if permission.value != Allow && permission.value != Deny {
+			p.Add(permission.path, "is not a known choice", "write allow or deny")
+		}
 	}
 	if !validAddress("x@" + c.EmailDomain) {
 		p.Add("email_domain", "is not a domain", "write it like users.invalid")

@@ -30,11 +30,11 @@ type master struct {
 func NewCredentials(masters []secret.Text) (*Credentials, error) {
 	c := &Credentials{}
 	for _, value := range masters {
-		print, err := derive(value, 6, "whisp-bff master fingerprint v1")
+		mark, err := derive(value, 6, "whisp-bff master fingerprint v1")
 		if err != nil {
 			return nil, err
 		}
-		c.masters = append(c.masters, master{value: value, fingerprint: base64.RawURLEncoding.EncodeToString(print)})
+		c.masters = append(c.masters, master{value: value, fingerprint: base64.RawURLEncoding.EncodeToString(mark)})
 	}
 	if len(c.masters) == 0 {
 		return nil, fmt.Errorf("no master secret")

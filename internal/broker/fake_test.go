@@ -28,11 +28,14 @@ type fakeWhisp struct {
 	accounts map[string]*account // by user name
 	emails   map[string]bool
 	tokens   map[string]string // refresh token -> user id
+	jwts     map[string]string // JWT -> user id
 	calls    map[string]int
-	fail     map[string]error                 // by operation
-	after    func(operation string)           // called before the answer, without the lock
-	reject   func(upstream.Registration) bool // extra validation
-	serial   int
+	// committed operations are done although they fail: the answer is lost.
+	committed map[string]bool
+	fail      map[string]error                 // by operation
+	after     func(operation string)           // called before the answer, without the lock
+	reject    func(upstream.Registration) bool // extra validation
+	serial    int
 }
 
 type account struct{ id, password, email string }
@@ -84,11 +87,73 @@ func (w *fakeWhisp) SignIn(_ context.Context, username string, password secret.T
 	w.tokens[refresh] = a.id
 	return upstream.SignedIn{
 		UserID: a.id, Username: username, Email: a.email,
-		JWT: secret.New(fmt.Sprintf("jwt-%d", w.serial)), RefreshToken: secret.New(refresh), Expires: w.clock().Add(w.life),
+		JWT: w.jwtFor(a.id), RefreshToken: secret.New(refresh), Expires: w.clock().Add(w.life),
 	}, nil
 }
 
 func (w *fakeWhisp) ProbeKey(context.Context) error { return w.begin("probe") }
+
+func (w *fakeWhisp) User(_ context.Context, jwt secret.Text) (upstream.User, error) {
+	if err := w.begin("user"); err != nil {
+		return upstream.User{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, a := range w.accounts {
+		if a.id == w.jwts[jwt.Reveal()] {
+			return upstream.User{ID: a.id, Username: name, Email: a.email}, nil
+		}
+	}
+	return upstream.User{}, upstream.ErrUnauthorized
+}
+
+func (w *fakeWhisp) ChangeUsername(_ context.Context, jwt secret.Text, name string) (secret.Text, time.Time, error) {
+	err := w.begin("rename")
+	if err != nil && !w.committed["rename"] {
+		return secret.Text{}, time.Time{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.accounts[name] != nil {
+		return secret.Text{}, time.Time{}, &upstream.InvalidError{Message: "taken"}
+	}
+	for old, a := range w.accounts {
+		if a.id == w.jwts[jwt.Reveal()] {
+			delete(w.accounts, old)
+			w.accounts[name] = a
+			return w.jwtFor(a.id), w.clock().Add(w.life), err
+		}
+	}
+	return secret.Text{}, time.Time{}, upstream.ErrUnauthorized
+}
+
+// remove deletes an account with its tokens, as its owner would.
+func (w *fakeWhisp) remove(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for token, id := range w.tokens {
+		if id == w.accounts[name].id {
+			delete(w.tokens, token)
+		}
+	}
+	delete(w.emails, w.accounts[name].email)
+	delete(w.accounts, name)
+}
+
+// move renames an account behind the broker's back.
+func (w *fakeWhisp) move(from, to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.accounts[to] = w.accounts[from]
+	delete(w.accounts, from)
+}
+
+func (w *fakeWhisp) jwtFor(id string) secret.Text {
+	w.serial++
+	jwt := fmt.Sprintf("jwt-%d", w.serial)
+	w.jwts[jwt] = id
+	return secret.New(jwt)
+}
 
 func (w *fakeWhisp) Refresh(_ context.Context, refresh, _ secret.Text) (secret.Text, time.Time, error) {
 	if err := w.begin("refresh"); err != nil {
@@ -99,8 +164,7 @@ func (w *fakeWhisp) Refresh(_ context.Context, refresh, _ secret.Text) (secret.T
 	if w.tokens[refresh.Reveal()] == "" {
 		return secret.Text{}, time.Time{}, upstream.ErrUnauthorized
 	}
-	w.serial++
-	return secret.New(fmt.Sprintf("jwt-%d", w.serial)), w.clock().Add(w.life), nil
+	return w.jwtFor(w.tokens[refresh.Reveal()]), w.clock().Add(w.life), nil
 }
 
 func (w *fakeWhisp) Logout(_ context.Context, _, refresh secret.Text) error {
@@ -170,7 +234,7 @@ func newFixture(t *testing.T, durable bool) *fixture {
 	f.account.MasterSecrets = []setting.Secret{setting.SecretValue(masterA)}
 	f.whisp = &fakeWhisp{
 		clock: f.clock, life: 5 * time.Minute,
-		accounts: map[string]*account{}, emails: map[string]bool{}, tokens: map[string]string{},
+		accounts: map[string]*account{}, emails: map[string]bool{}, tokens: map[string]string{}, jwts: map[string]string{}, committed: map[string]bool{},
 		calls: map[string]int{}, fail: map[string]error{},
 	}
 	f.sessions = &sessions{ended: map[string]bool{}}
@@ -196,7 +260,7 @@ func (f *fixture) restart(durable bool) {
 	must(f.t, err)
 	mapping, err := broker.NewMapping(f.account)
 	must(f.t, err)
-	f.Broker = broker.New(broker.Deps{
+	f.Broker = broker.New(f.account, broker.Deps{
 		Accounts: f.whisp, Tokens: f.whisp, Store: f.store, Sessions: f.sessions,
 		Credentials: credentials, Mapping: mapping, Clock: f.clock,
 		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),

@@ -12,16 +12,36 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
+// linkState is where an identity stands on its way to an account. No link at
+// all is the state before the first.
+type linkState string
+
+const (
+	// pending: an account may have been registered, but nothing was saved of it.
+	pending linkState = "pending"
+	// linked: the account is known.
+	linked linkState = "linked"
+)
+
 // link is the stored fact that an identity is an account. It holds nothing
-// secret and nothing that could not be found again.
+// secret and, but for a name that was changed, nothing that could not be found
+// again.
 type link struct {
 	// Identity repeats the key, so that a misplaced value is refused.
 	Identity string    `json:"identity"`
-	UserID   string    `json:"user_id"`
-	Username string    `json:"username"`
-	Email    string    `json:"email,omitempty"`
-	Master   string    `json:"master"` // fingerprint of the master secret
-	Created  time.Time `json:"created"`
+	State    linkState `json:"state"`
+	UserID   string    `json:"user_id,omitempty"`
+	// Username is what the account is called now.
+	Username string `json:"username,omitempty"`
+	// Renaming is what it is about to be called: saved before Whisp is asked, so
+	// that a crash in between loses nothing.
+	Renaming string `json:"renaming,omitempty"`
+	// Mapped is the name that the claims gave last, see follow.
+	Mapped  string    `json:"mapped,omitempty"`
+	Email   string    `json:"email,omitempty"`
+	Master  string    `json:"master,omitempty"` // fingerprint of the master secret
+	Created time.Time `json:"created"`
+	Changed time.Time `json:"changed"`
 }
 
 // links keeps links by identity key, without expiry.
@@ -36,7 +56,12 @@ func newLinks(store Store, clock func() time.Time) links { return links{store: s
 func (l links) durable() bool { return l.store.Durable() }
 
 func (l links) find(ctx context.Context, id identity.Identity) (*link, error) {
-	raw, err := l.store.Get(ctx, linkKey(id.Key()))
+	return l.findKey(ctx, id.Key())
+}
+
+// findKey returns nil if there is no link.
+func (l links) findKey(ctx context.Context, identityKey string) (*link, error) {
+	raw, err := l.store.Get(ctx, linkKey(identityKey))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -44,14 +69,21 @@ func (l links) find(ctx context.Context, id identity.Identity) (*link, error) {
 		return nil, unavailable(err)
 	}
 	var found link
-	if err := json.Unmarshal(raw, &found); err != nil || found.Identity != id.Key() {
+	if err := json.Unmarshal(raw, &found); err != nil || found.Identity != identityKey {
 		return nil, problem.Internal().Because(errors.New("stored link is not this identity's"))
 	}
 	return &found, nil
 }
 
 func (l links) save(ctx context.Context, id identity.Identity, fact link) error {
-	fact.Identity, fact.Created = id.Key(), l.clock()
+	return l.saveKey(ctx, id.Key(), fact)
+}
+
+func (l links) saveKey(ctx context.Context, identityKey string, fact link) error {
+	fact.Identity, fact.Changed = identityKey, l.clock()
+	if fact.Created.IsZero() {
+		fact.Created = fact.Changed
+	}
 	raw, err := json.Marshal(fact)
 	if err != nil {
 		return fmt.Errorf("encode link: %w", err)

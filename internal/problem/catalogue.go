@@ -184,6 +184,13 @@ func AccountInvalid() *Problem {
 		Message: "The chat service does not accept the account that your profile maps to. Ask your administrator."}
 }
 
+// AccountLost: the linked account refuses its credential and may have been
+// renamed or deleted behind our back. An administrator must say which.
+func AccountLost() *Problem {
+	return &Problem{Status: http.StatusConflict, Code: "account_lost", Title: "Chat account cannot be opened",
+		Message: "Your chat account can no longer be opened. Ask your administrator."}
+}
+
 // Realtime.
 
 // TicketRefused: no ticket, or one that is used, late or another session's.

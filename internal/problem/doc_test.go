@@ -142,7 +142,8 @@ func TestFrom(t *testing.T) {
 			t.Errorf("%s: %s because %q", name, p.Code, got)
 		}
 	}
-	if problem.NotFound().Because(cause); problem.NotFound().Unwrap() != nil {
-		t.Error("Because changed the original")
+	original := problem.NotFound()
+	if with := original.Because(cause); !errors.Is(with, cause) || original.Unwrap() != nil {
+		t.Error("Because changed the original, or lost the cause")
 	}
 }

@@ -63,7 +63,7 @@ func (p *Problem) After(wait time.Duration) *Problem {
 // of ours: 500 internal, with the error as its cause.
 func From(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
-		if p.cause == nil && err != error(p) {
+		if p.cause == nil && err != error(p) { //nolint:errorlint // whether err is more than p, not whether it holds p
 			return p.Because(err)
 		}
 		return p

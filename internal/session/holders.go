@@ -29,3 +29,16 @@ func (h Holders) Touch(ctx context.Context, key string) (time.Time, error) {
 	}
 	return h.Sessions.Touch(ctx, key)
 }
+
+// IdentityKey returns the key of the identity that the holder belongs to, or
+// [ErrNone].
+func (h Holders) IdentityKey(ctx context.Context, key string) (string, error) {
+	if IsDevice(key) {
+		return IdentityKeyOf(key), nil
+	}
+	found, err := h.Sessions.byKey(ctx, key, true)
+	if err != nil {
+		return "", err
+	}
+	return found.Identity.Key(), nil
+}

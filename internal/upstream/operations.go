@@ -57,6 +57,9 @@ type (
 	refreshBody struct {
 		ExpiredJWT string `json:"expiredJwt"`
 	}
+	renameBody struct {
+		NewUsername string `json:"newUsername"`
+	}
 	logoutBody struct {
 		RefreshToken string `json:"refreshToken"`
 	}
@@ -181,6 +184,32 @@ func (w *Whisp) User(ctx context.Context, jwt secret.Text) (User, error) {
 		return User{}, w.bad(operationUser, errors.New("body is not the documented JSON"))
 	}
 	return User{ID: body.ID, Username: body.Username, Email: body.Email}, nil
+}
+
+// ChangeUsername renames the account that a JWT belongs to and returns a JWT that
+// says so. [*InvalidError] means that the name is taken or malformed. It is
+// repeated only when it surely was not processed; after any other failure the
+// name may have changed, which [Whisp.User] tells.
+func (w *Whisp) ChangeUsername(ctx context.Context, jwt secret.Text, newUsername string) (newJWT secret.Text, expires time.Time, err error) {
+	a, err := w.do(ctx, ours{
+		operation: OperationChangeUsername, method: http.MethodPost, path: "/api/user/changeUsername",
+		bearer: jwt, repeat: surelyNotProcessed, headerOnly: true,
+		body: renameBody{newUsername},
+	})
+	if err != nil {
+		return secret.Text{}, time.Time{}, err
+	}
+	if a.status != http.StatusOK {
+		return secret.Text{}, time.Time{}, refusal(OperationChangeUsername, a)
+	}
+	token := bearer(a.header.Get("Authorization"))
+	if token.Empty() {
+		return secret.Text{}, time.Time{}, w.bad(OperationChangeUsername, errors.New("no JWT in the Authorization header"))
+	}
+	if _, expires, err = readJWT(token); err != nil {
+		return secret.Text{}, time.Time{}, w.bad(OperationChangeUsername, err)
+	}
+	return token, expires, nil
 }
 
 // Logout ends one refresh token. [ErrUnauthorized] means that the JWT was

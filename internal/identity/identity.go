@@ -23,12 +23,24 @@ type Identity struct {
 	// Claims as decoded from JSON. Their values are the provider's and often
 	// the user's own words: never trusted, never executed, never a key.
 	Claims map[string]any
+
+	key string // see Keyed
+}
+
+// Keyed returns the identity with its [Identity.Key] computed once and for all:
+// Issuer and Subject must not be changed afterwards.
+func (i Identity) Keyed() Identity {
+	i.key = i.Key()
+	return i
 }
 
 // Key is a fixed-length name for (Issuer, Subject): 43 characters of unpadded
 // base64url. Both fields are length-prefixed before hashing, so no two
 // pairs share a key (compare CVE-2023-35941).
 func (i Identity) Key() string {
+	if i.key != "" {
+		return i.key
+	}
 	h := sha256.New()
 	for _, field := range []string{"whisp-bff identity v1", i.Issuer, i.Subject} {
 		var size [8]byte

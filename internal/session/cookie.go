@@ -2,6 +2,7 @@ package session
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
@@ -34,14 +35,28 @@ func newCookieShape(public setting.URL) cookieShape {
 // FromRequest returns the session cookie's value. No cookie, and several of
 // them (somebody planted one), are the empty value.
 func (s *Sessions) FromRequest(r *http.Request) secret.Text {
-	if len(r.Header["Cookie"]) == 0 {
-		return secret.Text{}
+	return cookieValue(r, s.cookie.name)
+}
+
+// cookieValue finds the one cookie of that name, as it stands, without parsing
+// the others: this runs for every request.
+func cookieValue(r *http.Request, name string) secret.Text {
+	found, seen := "", false
+	for _, line := range r.Header["Cookie"] {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			pairName, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if pairName != name {
+				continue
+			}
+			if seen {
+				return secret.Text{}
+			}
+			found, seen = value, true
+		}
 	}
-	found := r.CookiesNamed(s.cookie.name)
-	if len(found) != 1 {
-		return secret.Text{}
-	}
-	return secret.New(found[0].Value)
+	return secret.New(found)
 }
 
 // Cookie carries a started session's id. It is a session cookie for the

@@ -222,11 +222,7 @@ func (d *Devices) End(ctx context.Context, key string) error {
 
 // FromRequest returns the device cookie's value; none and several are empty.
 func (d *Devices) FromRequest(r *http.Request) secret.Text {
-	found := r.CookiesNamed(d.cookie.name)
-	if len(found) != 1 {
-		return secret.Text{}
-	}
-	return secret.New(found[0].Value)
+	return cookieValue(r, d.cookie.name)
 }
 
 // Cookie carries a device's value.

@@ -56,7 +56,7 @@ func decode(key string, raw []byte) (*Session, error) {
 	}
 	return &Session{
 		Key:      r.Key,
-		Identity: identity.Identity{Issuer: r.Issuer, Subject: r.Subject, Claims: r.Claims},
+		Identity: identity.Identity{Issuer: r.Issuer, Subject: r.Subject, Claims: r.Claims}.Keyed(),
 		Tokens: identity.ProviderTokens{
 			IDToken: secret.New(r.IDToken), RefreshToken: secret.New(r.RefreshToken),
 			AccessExpires: r.AccessExpires, SessionID: r.ProviderSID,

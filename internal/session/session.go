@@ -122,7 +122,7 @@ func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens ident
 	now := s.deps.Clock()
 	started := &Session{
 		Key:      KeyOf(value),
-		Identity: id,
+		Identity: id.Keyed(),
 		Tokens:   tokens,
 		Created:  now,
 		Expires:  now.Add(s.cfg.Absolute.D()),

@@ -12,8 +12,14 @@ import (
 // Name implements [identity.Source].
 func (s *Sessions) Name() string { return identity.SourceSession }
 
-// Identify implements [identity.Source]. It does not count as a use: whoever
-// acts for the session says so with [Sessions.Touch]. A cookie that cannot be
+// peeking is the context key of [Peek].
+type peeking struct{}
+
+// Peek returns a context in which finding a session does not count as using it.
+func Peek(ctx context.Context) context.Context { return context.WithValue(ctx, peeking{}, true) }
+
+// Identify implements [identity.Source]. It counts as a use, but for [Peek]. A
+// cookie that cannot be
 // one of ours is no credential and is skipped; one that could be, and opens
 // nothing, ends the search.
 func (s *Sessions) Identify(ctx context.Context, r *http.Request) (identity.Answer, error) {
@@ -21,7 +27,7 @@ func (s *Sessions) Identify(ctx context.Context, r *http.Request) (identity.Answ
 	if KeyOf(value) == "" {
 		return identity.Answer{}, identity.ErrSkip
 	}
-	found, err := s.Find(ctx, value, true)
+	found, err := s.Find(ctx, value, ctx.Value(peeking{}) != nil)
 	if errors.Is(err, ErrNone) {
 		return identity.Answer{}, problem.SessionRequired().Because(err)
 	}

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
@@ -42,7 +45,8 @@ func secretsDiffer(f *File, p *setting.Problems) {
 		others[element("whisp.api_keys", i)] = key
 	}
 	for i, master := range f.Account.MasterSecrets {
-		for path, other := range others {
+		for _, path := range slices.Sorted(maps.Keys(others)) {
+			other := others[path]
 			if !master.Text().Empty() && master.Text().Equal(other.Text()) {
 				p.Add(element("account.master_secrets", i), "is the same as "+path, "make one of its own, such as the output of: openssl rand -base64 48")
 			}

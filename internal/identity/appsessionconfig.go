@@ -91,8 +91,8 @@ func (c AppSessionConfig) validateQuestion(p *setting.Problems) {
 			}
 		}
 	}
-	for name, value := range c.Headers {
-		if !plain(value) {
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		if !plain(c.Headers[name]) {
 			p.Add("headers."+name, "has a control character", "write one line of text")
 		}
 	}

@@ -202,15 +202,20 @@ func (c BearerConfig) validateToken(problems *setting.Problems) {
 	case len(c.Audience) > 0 && c.AnyAudience:
 		problems.Add("any_audience", "contradicts audience", "keep one of the two")
 	}
-	for name, list := range map[string][]string{"audience": c.Audience, "authorized_parties": c.AuthorizedParties, "types": c.Types} {
-		if slices.Contains(list, "") {
-			problems.Add(name, "has an empty entry", "remove it, or write the value")
-		}
-	}
+	validateEntries("audience", c.Audience, problems)
+	validateEntries("authorized_parties", c.AuthorizedParties, problems)
+	validateEntries("types", c.Types, problems)
 	if c.ExpOptional && c.MaxAge == 0 {
 		problems.Add("exp_optional", "is set without max_age", "set max_age, or a stolen token works for ever")
 	}
 	validateRequiredClaims(c.RequiredClaims, problems)
+}
+
+// validateEntries refuses an empty text, which a forgotten value looks like.
+func validateEntries(path string, list []string, problems *setting.Problems) {
+	if slices.Contains(list, "") {
+		problems.Add(path, "has an empty entry", "remove it, or write the value")
+	}
 }
 
 func validateRequiredClaims(list []RequiredClaim, problems *setting.Problems) {

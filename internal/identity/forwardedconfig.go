@@ -113,7 +113,7 @@ func (c ForwardedConfig) validateHeaders(p *setting.Problems) {
 			check(path, table.claims[claim])
 		}
 	}
-	for claim := range c.Claims {
+	for _, claim := range slices.Sorted(maps.Keys(c.Claims)) {
 		if _, twice := c.ListClaims[claim]; twice {
 			p.Add("list_claims."+claim, "is also in claims", "leave it in one of the two")
 		}

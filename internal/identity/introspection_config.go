@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -138,11 +137,9 @@ func (c IntrospectionConfig) validateDemands(problems *setting.Problems) {
 	case demands && c.AnyAudience:
 		problems.Add("any_audience", "contradicts audience and client_ids", "keep one of them")
 	}
-	for name, list := range map[string][]string{"audience": c.Audience, "client_ids": c.ClientIDs, "scopes": c.Scopes} {
-		if slices.Contains(list, "") {
-			problems.Add(name, "has an empty entry", "remove it, or write the value")
-		}
-	}
+	validateEntries("audience", c.Audience, problems)
+	validateEntries("client_ids", c.ClientIDs, problems)
+	validateEntries("scopes", c.Scopes, problems)
 	if c.SubjectClaim == "" {
 		problems.Add("subject_claim", "is empty", "leave it out for sub")
 	}

@@ -94,11 +94,12 @@ func teamDomain(text string) string {
 
 // validatePresetKeys checks the keys that belong to one preset only.
 func (c BearerConfig) validatePresetKeys(problems *setting.Problems) {
-	for key, given := range map[string]bool{
-		"team_domain": c.TeamDomain != "", "load_balancers": len(c.LoadBalancers) > 0, "tenant": c.Tenant != "",
-	} {
-		if given && presets[c.Preset].own != key {
-			problems.Add(key, "belongs to another preset", "remove it, or set preset")
+	for _, own := range []struct {
+		key   string
+		given bool
+	}{{"team_domain", c.TeamDomain != ""}, {"load_balancers", len(c.LoadBalancers) > 0}, {"tenant", c.Tenant != ""}} {
+		if own.given && presets[c.Preset].own != own.key {
+			problems.Add(own.key, "belongs to another preset", "remove it, or set preset")
 		}
 	}
 	switch c.Preset {

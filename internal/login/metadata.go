@@ -37,11 +37,11 @@ func fetchMetadata(ctx context.Context, client *http.Client, issuer setting.URL)
 		return metadata{}, fmt.Errorf("metadata is of issuer %q, configured is %q", cleaned(m.Issuer), issuer.String())
 	}
 	var errs []error
-	for name, address := range map[string]string{
-		"authorization_endpoint": m.AuthorizationEndpoint, "token_endpoint": m.TokenEndpoint, "jwks_uri": m.JWKSURI,
+	for _, endpoint := range []struct{ name, address string }{
+		{"authorization_endpoint", m.AuthorizationEndpoint}, {"token_endpoint", m.TokenEndpoint}, {"jwks_uri", m.JWKSURI},
 	} {
-		if !usableEndpoint(address, issuer) {
-			errs = append(errs, fmt.Errorf("metadata: %s is missing or not an https URL", name))
+		if !usableEndpoint(endpoint.address, issuer) {
+			errs = append(errs, fmt.Errorf("metadata: %s is missing or not an https URL", endpoint.name))
 		}
 	}
 	// What is optional and unusable is as if it were not there.

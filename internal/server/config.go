@@ -40,9 +40,9 @@ func DefaultConfig() Config {
 // Validate reports everything wrong with c.
 func (c Config) Validate() error {
 	var p setting.Problems
-	for path, address := range map[string]string{"listen": c.Listen, "admin_listen": c.AdminListen} {
-		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-			p.Add(path, "is not host:port", "write it like 127.0.0.1:8080, or :8080 for every interface")
+	for _, listener := range []struct{ path, address string }{{"listen", c.Listen}, {"admin_listen", c.AdminListen}} {
+		if _, port, err := net.SplitHostPort(listener.address); err != nil || port == "" {
+			p.Add(listener.path, "is not host:port", "write it like 127.0.0.1:8080, or :8080 for every interface")
 		}
 	}
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {

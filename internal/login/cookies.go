@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,13 +41,17 @@ func (j cookieJar) prefix() string {
 // told, and three random ones.
 func newSuffix(random io.Reader, now time.Time) (string, error) {
 	var raw [6]byte
-	seconds := uint64(now.Unix()) % suffixTime
-	raw[0], raw[1], raw[2] = byte(seconds>>16), byte(seconds>>8), byte(seconds)
+	var seconds [8]byte
+	binary.BigEndian.PutUint64(seconds[:], suffixSeconds(now))
+	copy(raw[:3], seconds[5:])
 	if _, err := io.ReadFull(random, raw[3:]); err != nil {
 		return "", fmt.Errorf("draw cookie suffix: %w", err)
 	}
 	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
 }
+
+// suffixSeconds is a time as a suffix has it, which starts again at suffixTime.
+func suffixSeconds(now time.Time) uint64 { return uint64(max(now.Unix(), 0)) % suffixTime }
 
 // suffixAge is how many seconds ago a suffix was made. One that is not ours is
 // older than everything; one from a clock ahead of ours is new.
@@ -56,7 +61,7 @@ func suffixAge(suffix string, now time.Time) uint64 {
 		return suffixTime
 	}
 	made := uint64(raw[0])<<16 | uint64(raw[1])<<8 | uint64(raw[2])
-	age := (uint64(now.Unix()) - made) % suffixTime
+	age := (suffixSeconds(now) - made) % suffixTime
 	if age > suffixTime/2 {
 		return 0
 	}

@@ -153,7 +153,7 @@ func (rp *RelyingParty) redeem(ctx context.Context, found *provider, a answer) (
 		return fail(problem.LoginRejected().Because(err))
 	}
 	if len(dropped) > 0 {
-		rp.log.Warn("claims dropped because they are too large", "claims", dropped)
+		rp.log.WarnContext(ctx, "claims dropped because they are too large", "claims", dropped)
 	}
 	return identity.Identity{Issuer: found.Issuer, Subject: verified.subject, Claims: claims}, rp.keep(tokens, verified), nil
 }

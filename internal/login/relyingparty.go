@@ -123,10 +123,10 @@ func (rp *RelyingParty) Run(ctx context.Context) {
 			}
 			pause = min(firstPause<<min(failures, 16), lastPause)
 			failures++
-			rp.log.Warn("identity provider not discovered", "failures", failures, "ready", rp.Ready() == nil, "error", err)
+			rp.log.WarnContext(ctx, "identity provider not discovered", "failures", failures, "ready", rp.Ready() == nil, "error", err)
 		} else {
 			if failures > 0 {
-				rp.log.Info("identity provider discovered", "failures", failures)
+				rp.log.InfoContext(ctx, "identity provider discovered", "failures", failures)
 			}
 			failures = 0
 		}

@@ -154,7 +154,7 @@ func (rp *RelyingParty) tokenFailure(ctx context.Context, err error) *tokenFailu
 		body.Error, body.Description = "", ""
 	}
 	status := refusal.Response.StatusCode
-	rp.log.Warn("identity provider refused a token request", "status", status,
+	rp.log.WarnContext(ctx, "identity provider refused a token request", "status", status,
 		"provider_error", cleaned(body.Error), "provider_description", cleaned(body.Description))
 	failure := &tokenFailure{status: status, cause: &statusError{status: status}}
 	clientError := status >= 400 && status < 500

@@ -110,7 +110,7 @@ func getJSON(ctx context.Context, client *http.Client, address string, bearer se
 	if err != nil {
 		return withoutURL(err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		return &statusError{status: response.StatusCode, wait: retryAfter(response.Header)}
 	}

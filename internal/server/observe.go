@@ -63,7 +63,7 @@ func (m *metrics) count(x *exchange, took time.Duration) {
 			m.duration.WithLabelValues(x.route),
 		})
 	}
-	c := found.(counted)
+	c := found.(counted) //nolint:errcheck // known holds nothing else
 	c.requests.Inc()
 	if x.status != http.StatusSwitchingProtocols { // a socket's life is no latency
 		c.duration.Observe(took.Seconds())
@@ -103,7 +103,7 @@ func (s *Server) observe(x *exchange) {
 		attributes = append(attributes, slog.String("path", clip(x.r.URL.Path, 256)))
 	}
 	if x.source != "" {
-		attributes = append(attributes, slog.String("source", x.source))
+		attributes = append(attributes, slog.String("identity_source", x.source))
 	}
 	if who := x.identified(); who != "" {
 		attributes = append(attributes, slog.String("identity", who))

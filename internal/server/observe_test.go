@@ -33,7 +33,7 @@ func TestAccessLog(t *testing.T) {
 	for _, line := range lines {
 		for name, value := range line {
 			switch name {
-			case "time", "level", "msg", "request_id", "method", "route", "status", "bytes", "ms", "client", "path", "source", "identity", "code", "cause":
+			case "time", "level", "msg", "request_id", "method", "route", "status", "bytes", "ms", "client", "path", "identity_source", "identity", "code", "cause":
 			default:
 				t.Errorf("the access log has %s", name)
 			}

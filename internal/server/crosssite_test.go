@@ -95,7 +95,7 @@ func TestReadsChangeNothing(t *testing.T) {
 	for _, path := range writes {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodPatch, "PROPFIND"} {
 			a := alice.send(t, method, path, sameOrigin)
-			if a.status != http.StatusMethodNotAllowed && !(strings.HasSuffix(path, "changeUsername") && a.status == http.StatusForbidden) {
+			if a.status != http.StatusMethodNotAllowed && (!strings.HasSuffix(path, "changeUsername") || a.status != http.StatusForbidden) {
 				t.Errorf("19: %s %s: %d", method, path, a.status)
 			}
 			if a.status == http.StatusMethodNotAllowed && a.header.Get("Allow") != http.MethodPost {

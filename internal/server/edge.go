@@ -32,8 +32,8 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.ids[0] = x.id
 	r.Header[requestIDHeader], w.Header()[requestIDHeader] = x.ids[:], x.ids[:]
 	keepThroughHops(r.Header)
-	defer e.server.observe(x)
-	defer e.recover(x)
+	defer e.server.observe(x) //nolint:contextcheck // x carries the request and its context
+	defer e.recover(x)        //nolint:contextcheck // as above
 	if r.ContentLength != 0 {
 		defer e.takeBody(x)()
 	}
@@ -44,7 +44,7 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	e.server.route(x)
+	e.server.route(x) //nolint:contextcheck // as above
 }
 
 // takeBody bounds the body of a request, and returns what bounds the rest of it
@@ -86,7 +86,7 @@ func (e *edge) check(r *http.Request) error {
 	case !strings.HasPrefix(r.URL.Path, "/"): // "OPTIONS *"
 		return problem.PathNotCanonical()
 	case !e.hosts[strings.ToLower(r.Host)]:
-		return problem.HostUnknown().Because(fmt.Errorf("Host is not %q nor one of server.extra_hosts", e.server.deps.PublicURL.Host))
+		return problem.HostUnknown().Because(fmt.Errorf("host is not %q nor one of server.extra_hosts", e.server.deps.PublicURL.Host))
 	}
 	return nil
 }

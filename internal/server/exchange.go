@@ -145,7 +145,8 @@ func validRequestID(id string) bool {
 	}
 	for i := range len(id) {
 		c := id[i]
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '_') {
+		digit, letter := '0' <= c && c <= '9', 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !digit && !letter && c != '-' && c != '_' {
 			return false
 		}
 	}

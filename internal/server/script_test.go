@@ -79,15 +79,6 @@ func (a *answer) decode(into any) *answer {
 	return a
 }
 
-func (a *answer) cookie(name string) *http.Cookie {
-	for _, c := range (&http.Response{Header: a.header}).Cookies() {
-		if c.Name == name {
-			return c
-		}
-	}
-	return nil
-}
-
 // option changes a request before it is sent.
 type option func(*http.Request)
 
@@ -187,7 +178,7 @@ func (s *stack) browser() *browser { return &browser{s, map[string]string{}} }
 
 func (b *browser) withCookies(r *http.Request) {
 	for name, value := range b.cookies {
-		r.AddCookie(&http.Cookie{Name: name, Value: value}) //nolint:gosec // a request's
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
 }
 

@@ -109,7 +109,7 @@ func (b *browser) rawSocket(t testing.TB, ticket string) (net.Conn, *bufio.Reade
 	}
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, nil)
-	if err != nil || response.StatusCode != http.StatusSwitchingProtocols { //nolint:bodyclose // a 101 has none
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v %v", response, err)
 	}
 	if extensions := response.Header.Get("Sec-Websocket-Extensions"); extensions != "" {

@@ -44,9 +44,9 @@ func parseFrame(p []byte) (f frame, complete bool) {
 // not fit in it; masked is 0x80 or 0.
 func appendLength(to []byte, masked byte, size int) []byte {
 	if size < 126 {
-		return append(to, masked|byte(size))
+		return append(to, masked|byte(size)) //nolint:gosec // G115: below 126
 	}
-	return append(to, masked|126, byte(size>>8), byte(size))
+	return append(to, masked|126, byte(size>>8), byte(size)) //nolint:gosec // G115: the bytes of a number below 64 Ki
 }
 
 // clientFrame is a masked text frame of size bytes.

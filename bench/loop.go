@@ -31,7 +31,7 @@ func (c *conn) read() error {
 	}
 	n, err := syscall.Read(c.fd, c.in[len(c.in):cap(c.in)])
 	switch {
-	case err == syscall.EAGAIN || err == syscall.EINTR: //nolint:errorlint // an errno as the kernel gave it
+	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return nil
 	case err != nil:
 		return fmt.Errorf("read: %w", err)
@@ -127,7 +127,7 @@ func (l *loop) watch(fd, index int) error {
 func (l *loop) wait(millis int) ([]syscall.EpollEvent, error) {
 	for {
 		n, err := syscall.EpollWait(l.epoll, l.events[:], millis)
-		if err == syscall.EINTR { //nolint:errorlint // an errno as the kernel gave it
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {

@@ -63,12 +63,12 @@ func (l *lab) profile(ctx context.Context, s *site, c contender, path string) er
 }
 
 func (s *site) save(ctx context.Context, url, path string) error {
-	answer, body, err := s.get(ctx, url)
+	answer, err := s.get(ctx, url)
 	if err != nil {
 		return err
 	}
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, answer.Status)
+	if answer.code != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, answer.status)
 	}
-	return os.WriteFile(path, []byte(body), 0o600)
+	return os.WriteFile(path, []byte(answer.body), 0o600)
 }

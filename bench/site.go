@@ -146,49 +146,60 @@ func (s *site) start(ctx context.Context) (*process, error) {
 }
 
 func (s *site) ready(ctx context.Context) bool {
-	answer, _, err := s.get(ctx, "http://"+s.admin.String()+"/readyz")
-	return err == nil && answer.StatusCode == http.StatusOK
+	answer, err := s.get(ctx, "http://"+s.admin.String()+"/readyz")
+	return err == nil && answer.code == http.StatusOK
 }
 
-// get returns an answer whose body was read.
-func (s *site) get(ctx context.Context, url string, cookies ...*http.Cookie) (*http.Response, string, error) {
+// fetched is an answer whose body was read.
+type fetched struct {
+	code     int
+	status   string
+	location string
+	cookies  []*http.Cookie
+	body     string
+}
+
+func (s *site) get(ctx context.Context, url string, cookies ...*http.Cookie) (fetched, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, "", err
+		return fetched{}, err
 	}
 	for _, cookie := range cookies {
 		request.AddCookie(cookie)
 	}
 	answer, err := s.client.Do(request)
 	if err != nil {
-		return nil, "", err
+		return fetched{}, err
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(answer.Body)
-	return answer, string(body), err
+	return fetched{
+		code: answer.StatusCode, status: answer.Status, location: answer.Header.Get("Location"),
+		cookies: answer.Cookies(), body: string(body),
+	}, err
 }
 
 // login signs alice in as her browser would, and returns the session cookie as
 // it stands in a Cookie header.
 func (s *site) login(ctx context.Context) (string, error) {
-	begun, _, err := s.get(ctx, "http://"+s.public.String()+"/auth/login?return_to=/")
+	begun, err := s.get(ctx, "http://"+s.public.String()+"/auth/login?return_to=/")
 	if err != nil {
 		return "", err
 	}
-	chosen, _, err := s.get(ctx, begun.Header.Get("Location")+"&login_hint=alice")
+	chosen, err := s.get(ctx, begun.location+"&login_hint=alice")
 	if err != nil {
-		return "", fmt.Errorf("login at the provider, after %s: %w", begun.Status, err)
+		return "", fmt.Errorf("login at the provider, after %s: %w", begun.status, err)
 	}
-	finished, body, err := s.get(ctx, chosen.Header.Get("Location"), begun.Cookies()...)
+	finished, err := s.get(ctx, chosen.location, begun.cookies...)
 	if err != nil {
-		return "", fmt.Errorf("login's callback, after %s: %w", chosen.Status, err)
+		return "", fmt.Errorf("login's callback, after %s: %w", chosen.status, err)
 	}
-	for _, cookie := range finished.Cookies() {
+	for _, cookie := range finished.cookies {
 		if strings.HasSuffix(cookie.Name, "whisp-session") {
 			return cookie.Name + "=" + cookie.Value, nil
 		}
 	}
-	return "", fmt.Errorf("login ended with %s and without a session: %s", finished.Status, body)
+	return "", fmt.Errorf("login ended with %s and without a session: %s", finished.status, finished.body)
 }
 
 func (s *site) mallocs(ctx context.Context) (float64, error) {
@@ -197,11 +208,11 @@ func (s *site) mallocs(ctx context.Context) (float64, error) {
 
 // metric returns the value of a metric without labels.
 func (s *site) metric(ctx context.Context, name string) (float64, error) {
-	_, body, err := s.get(ctx, "http://"+s.admin.String()+"/metrics")
+	answer, err := s.get(ctx, "http://"+s.admin.String()+"/metrics")
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(body) {
+	for line := range strings.Lines(answer.body) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}

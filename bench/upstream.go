@@ -49,7 +49,11 @@ func serveUpstream(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	file, err := listener.(*net.TCPListener).File()
+	tcp, ok := listener.(*net.TCPListener)
+	if !ok {
+		return fmt.Errorf("listener is a %T", listener)
+	}
+	file, err := tcp.File()
 	if err != nil {
 		return err
 	}

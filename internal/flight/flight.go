@@ -42,7 +42,8 @@ func (g *Group[T]) Do(ctx context.Context, key string, patience time.Duration, c
 		if result.Err != nil {
 			return none, result.Err
 		}
-		return result.Val.(T), nil
+		value, _ := result.Val.(T) // a nil interface is no T, and the zero value is just that
+		return value, nil
 	}
 }
 

@@ -115,7 +115,7 @@ func (c *Config) setDefaults() {
 func (c *Config) validate() error {
 	var errs []error
 	if c.Clock == nil || c.Rand == nil {
-		errs = append(errs, errors.New("Clock and Rand are required"))
+		errs = append(errs, errors.New("a Clock and a Rand are required"))
 	}
 	if c.Algorithm != "ES256" && c.Algorithm != "RS256" {
 		errs = append(errs, fmt.Errorf("algorithm %q: write ES256 or RS256", c.Algorithm))

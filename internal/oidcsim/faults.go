@@ -91,7 +91,7 @@ func Huge(size int) http.HandlerFunc {
 
 // Hang answers nothing until the client goes away.
 func Hang() http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+	return func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // only a read body lets the server notice the client leaving
 		<-r.Context().Done()
 	}

@@ -129,7 +129,7 @@ func accessTokenHash(token string) string {
 
 // readHint verifies a token of ours, expired or not, and returns its claims.
 func (p *Provider) readHint(token string) (map[string]any, bool) {
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(p.cfg.Algorithm)})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(p.cfg.Algorithm)})
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, false
 	}

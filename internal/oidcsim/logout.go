@@ -50,7 +50,7 @@ func (p *Provider) serveEndSession(w http.ResponseWriter, r *http.Request) {
 		query.Set("state", state)
 		back.RawQuery = query.Encode()
 	}
-	http.Redirect(w, r, back.String(), http.StatusSeeOther)
+	http.Redirect(w, r, back.String(), http.StatusSeeOther) //nolint:gosec // G710: target is one of the registered addresses
 }
 
 // logoutClient says which client asks, and whether a valid hint vouches for it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
@@ -51,6 +52,34 @@ func NewChain(sources ...Source) (*Chain, error) {
 		return nil, errors.New("identity: no source")
 	}
 	return &Chain{sources: sources}, nil
+}
+
+// Names are the sources' names in the order in which they are asked.
+func (c *Chain) Names() []string {
+	names := make([]string, len(c.sources))
+	for i, source := range c.sources {
+		names[i] = source.Name()
+	}
+	return names
+}
+
+// Outranks reports whether one source is asked before another; never, if it is
+// not asked at all. "" stands for having asked everybody in vain.
+func (c *Chain) Outranks(one, other string) bool {
+	names := c.Names()
+	first, second := slices.Index(names, one), slices.Index(names, other)
+	return first >= 0 && (other == "" || first < second)
+}
+
+// ReadsAuthorization returns the name of the first source that may read its
+// credential from Authorization, or "".
+func (c *Chain) ReadsAuthorization() string {
+	for _, source := range c.sources {
+		if reader, ok := source.(interface{ ReadsAuthorization() bool }); ok && reader.ReadsAuthorization() {
+			return source.Name()
+		}
+	}
+	return ""
 }
 
 // Identify returns who sends r. Without any credential it returns the problem

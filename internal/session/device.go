@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,12 +33,18 @@ const (
 // identity header, the app's own session): a random cookie, bound to the
 // identity that came with it.
 //
-// A device's key covers cookie and identity, so another person in the same
-// browser is another device and can never see what the first one held. A device
-// nobody was recognised on for Config.Idle ends.
+// A device's key covers cookie, identity and turn, so another person in the same
+// browser is another device and can never see what the first one held, nor does
+// the first one see it again who comes back, or who signs in after a logout. A
+// device nobody was recognised on for Config.Idle ends; one whose credential
+// comes once and then stays away (see [Recognition].Resumable) ends with that
+// credential.
 //
 // Invariant: under "device:" + hash of the cookie stands the identity that was
-// recognised last; a key is alive exactly while that is the identity it names.
+// recognised last, and its turn; a key is alive exactly while it names these. No
+// key is ever alive twice: what was ended under it stays ended. Requests that
+// come together after a change agree on the key, since a turn is counted and
+// the first one set only if there is none.
 type Devices struct {
 	cfg    Config
 	deps   Deps
@@ -48,7 +55,11 @@ type Devices struct {
 
 // deviceRecord is who was recognised on a device last.
 type deviceRecord struct {
-	Identity string `json:"identity"`
+	// Identity is empty after a logout, until somebody is recognised.
+	Identity string `json:"identity,omitempty"`
+	// Turn counts the identities on this device, beginning with the time of the
+	// first in milliseconds.
+	Turn uint64 `json:"turn"`
 	// Resumable: the credential cannot come with every call, so until
 	// CredentialEnds the device's cookie stands for it.
 	Resumable      bool      `json:"resumable,omitempty"`
@@ -81,6 +92,8 @@ type Device struct {
 	Key string
 	// Until is when a grant made now should be forgotten at the latest.
 	Until time.Time
+	// Unused is when the device ends if nobody is recognised on it again.
+	Unused time.Time
 	// Replaced is the key of the device this browser was until just now, if
 	// another identity used it. Its grant must be revoked.
 	Replaced string
@@ -114,32 +127,63 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 	if who.Resumable {
 		record.CredentialEnds = who.CredentialEnds
 	}
-	device := Device{Key: name + "." + record.Identity, Until: d.deps.Clock().Add(d.cfg.Absolute.D())}
+	replaced := ""
 	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
 	switch {
 	case err == nil && last.Identity == record.Identity:
 		if !record.Resumable || (last.Resumable && last.CredentialEnds.Equal(record.CredentialEnds)) {
-			return device, nil
+			return d.device(name, last), nil
 		}
+		record.Turn = last.Turn
 	case err == nil:
-		device.Replaced = name + "." + last.Identity
-	case !errors.Is(err, store.ErrNotFound):
+		record.Turn = last.Turn + 1
+		if last.Identity != "" {
+			replaced = last.key(name)
+		}
+	case errors.Is(err, store.ErrNotFound):
+		record.Turn = uint64(d.deps.Clock().UnixMilli()) //nolint:gosec // after 1970
+	default:
 		return Device{}, unavailable(err)
 	}
-	encoded, err := json.Marshal(record)
+	first := err != nil
+	saved, err := d.save(ctx, name, record, first)
 	if err != nil {
-		return Device{}, fmt.Errorf("encode device: %w", err)
+		return Device{}, err
 	}
-	if err := d.deps.Store.Set(ctx, deviceKey(name), encoded, d.ttl(&record)); err != nil {
-		return Device{}, unavailable(err)
+	if !saved { // another request was first
+		return d.Recognise(ctx, value, who)
 	}
+	device := d.device(name, &record)
+	device.Replaced = replaced
 	return device, nil
 }
 
+// save reports false if there is a record and the new one is to be the first.
+func (d *Devices) save(ctx context.Context, name string, record deviceRecord, first bool) (saved bool, err error) {
+	encoded, err := json.Marshal(record)
+	if err != nil {
+		return false, fmt.Errorf("encode device: %w", err)
+	}
+	if first {
+		saved, err = d.deps.Store.SetIfAbsent(ctx, deviceKey(name), encoded, d.ttl(&record))
+	} else {
+		saved, err = true, d.deps.Store.Set(ctx, deviceKey(name), encoded, d.ttl(&record))
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return saved, nil
+}
+
+func (d *Devices) device(name string, record *deviceRecord) Device {
+	now := d.deps.Clock()
+	return Device{Key: record.key(name), Until: now.Add(d.cfg.Absolute.D()), Unused: now.Add(d.ttl(record))}
+}
+
 // Resume returns the device of a cookie on which a resumable credential was
-// recognised that has not ended; else [ErrNone].
+// recognised that has not ended; else [ErrNone]. It counts as a use.
 func (d *Devices) Resume(ctx context.Context, value secret.Text) (Device, error) {
-	name, record, err := d.current(ctx, value)
+	name, record, err := d.current(ctx, value, true)
 	if err != nil {
 		return Device{}, err
 	}
@@ -147,37 +191,64 @@ func (d *Devices) Resume(ctx context.Context, value secret.Text) (Device, error)
 	if !record.Resumable || (!ends.IsZero() && !d.deps.Clock().Before(ends)) {
 		return Device{}, ErrNone
 	}
-	return Device{Key: name + "." + record.Identity, Until: d.deps.Clock().Add(d.cfg.Absolute.D())}, nil
+	return d.device(name, record), nil
 }
 
 // Current returns the key of the device of a cookie, or [ErrNone].
 func (d *Devices) Current(ctx context.Context, value secret.Text) (string, error) {
-	name, record, err := d.current(ctx, value)
+	name, record, err := d.current(ctx, value, false)
 	if err != nil {
 		return "", err
 	}
-	return name + "." + record.Identity, nil
+	return record.key(name), nil
 }
 
-func (d *Devices) current(ctx context.Context, value secret.Text) (name string, record *deviceRecord, err error) {
+// CurrentOf returns the key of the device of an identity's clients without
+// cookies, or [ErrNone].
+func (d *Devices) CurrentOf(ctx context.Context, id identity.Identity) (string, error) {
+	name := deviceName(secret.Text{}, id)
+	record, err := d.typed.Get(ctx, deviceKey(name))
+	if err != nil || record.Identity == "" {
+		return "", noneOr(err)
+	}
+	return record.key(name), nil
+}
+
+func (d *Devices) current(ctx context.Context, value secret.Text, slide bool) (name string, record *deviceRecord, err error) {
 	if len(value.Reveal()) != cookieValueLength {
 		return "", nil, ErrNone
 	}
 	name = deviceName(value, identity.Identity{})
-	record, err = d.typed.Get(ctx, deviceKey(name))
-	if errors.Is(err, store.ErrNotFound) {
-		return "", nil, ErrNone
+	if slide {
+		record, err = d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
+	} else {
+		record, err = d.typed.Get(ctx, deviceKey(name))
 	}
-	if err != nil {
-		return "", nil, unavailable(err)
+	if err != nil || record.Identity == "" {
+		return "", nil, noneOr(err)
 	}
 	return name, record, nil
 }
 
+// noneOr is [ErrNone] unless the store failed.
+func noneOr(err error) error {
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		return ErrNone
+	}
+	return unavailable(err)
+}
+
+// ttl is how long an unused device may still live. A resumable credential with a
+// known end counts until then, however quiet: the calls that would keep the
+// device alive may all stay away, and a chat that nobody writes in would end
+// without a word.
 func (d *Devices) ttl(record *deviceRecord) time.Duration {
 	ttl := d.cfg.Idle.D()
-	if !record.CredentialEnds.IsZero() {
-		ttl = min(ttl, record.CredentialEnds.Sub(d.deps.Clock()))
+	switch {
+	case record.Identity == "": // a logout is remembered longer than anything it ended
+		ttl = d.cfg.Absolute.D()
+	case !record.CredentialEnds.IsZero():
+		ttl = min(d.cfg.Absolute.D(), record.CredentialEnds.Sub(d.deps.Clock()))
 	}
 	return max(ttl, time.Nanosecond)
 }
@@ -186,38 +257,45 @@ func (d *Devices) ttl(record *deviceRecord) time.Duration {
 // [ErrNone] if it has ended. It does not count as being recognised: only a
 // credential does.
 func (d *Devices) Touch(ctx context.Context, key string) (time.Time, error) {
-	alive, err := d.Alive(ctx, key)
-	if err == nil && !alive {
-		err = ErrNone
+	record, err := d.alive(ctx, key)
+	if err != nil {
+		return time.Time{}, err
 	}
-	return d.deps.Clock().Add(d.cfg.Idle.D()), err
+	return d.deps.Clock().Add(d.ttl(record)), nil
 }
 
 // Alive reports whether the identity that key names was the last one recognised
-// on its device, and not too long ago.
+// on its device, has not signed out since, and was there not too long ago.
 func (d *Devices) Alive(ctx context.Context, key string) (bool, error) {
-	name, identityKey, _ := strings.Cut(key, ".")
-	last, err := d.typed.Get(ctx, deviceKey(name))
-	if errors.Is(err, store.ErrNotFound) {
+	_, err := d.alive(ctx, key)
+	if errors.Is(err, ErrNone) {
 		return false, nil
 	}
-	if err != nil {
-		return false, unavailable(err)
-	}
-	return last.Identity == identityKey, nil
+	return err == nil, err
 }
 
-// End forgets who used the device.
+func (d *Devices) alive(ctx context.Context, key string) (*deviceRecord, error) {
+	name, _, _ := strings.Cut(key, ".")
+	last, err := d.typed.Get(ctx, deviceKey(name))
+	if err != nil || last.Identity == "" || last.key(name) != key {
+		return nil, noneOr(err)
+	}
+	return last, nil
+}
+
+// End forgets who used the device. Whoever is recognised next, the same person
+// included, has another key.
 func (d *Devices) End(ctx context.Context, key string) error {
-	alive, err := d.Alive(ctx, key)
-	if err != nil || !alive {
+	last, err := d.alive(ctx, key)
+	if errors.Is(err, ErrNone) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	name, _, _ := strings.Cut(key, ".")
-	if err := d.deps.Store.Delete(ctx, deviceKey(name)); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	_, err = d.save(ctx, name, deviceRecord{Turn: last.Turn}, false)
+	return err
 }
 
 // FromRequest returns the device cookie's value; none and several are empty.
@@ -238,8 +316,14 @@ func IsDevice(key string) bool { return strings.Contains(key, ".") }
 
 // IdentityKeyOf returns the identity's key that a device's key names.
 func IdentityKeyOf(key string) string {
-	_, identityKey, _ := strings.Cut(key, ".")
+	_, rest, _ := strings.Cut(key, ".")
+	identityKey, _, _ := strings.Cut(rest, ".")
 	return identityKey
+}
+
+// key of the device with that name, as the record has it.
+func (r *deviceRecord) key(name string) string {
+	return name + "." + r.Identity + "." + strconv.FormatUint(r.Turn, 36)
 }
 
 // deviceName is the hash of the cookie, or of the identity where there is none.

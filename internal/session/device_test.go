@@ -3,6 +3,8 @@ package session_test
 import (
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,7 +52,8 @@ func TestDevices(t *testing.T) {
 	if second.Key == first.Key || second.Replaced != first.Key || alive(first.Key) || !alive(second.Key) {
 		t.Errorf("another person in the same browser: %+v", second)
 	}
-	if third := recognise(laptop, alice); third.Key != first.Key || third.Replaced != second.Key {
+	third := recognise(laptop, alice)
+	if third.Key == first.Key || third.Replaced != second.Key || alive(first.Key) || alive(second.Key) {
 		t.Errorf("and back: %+v", third)
 	}
 
@@ -69,11 +72,11 @@ func TestDevices(t *testing.T) {
 		recognise(laptop, alice)
 	}
 	f.step(20 * time.Minute)
-	if until, err := d.Touch(t.Context(), first.Key); err != nil || until.Before(f.clock()) {
+	if until, err := d.Touch(t.Context(), third.Key); err != nil || until.Before(f.clock()) {
 		t.Errorf("touch: %v, %v", until, err)
 	}
 	f.step(10 * time.Minute)
-	if alive(first.Key) {
+	if alive(third.Key) {
 		t.Error("alive after half an hour in which nobody was recognised")
 	}
 
@@ -87,8 +90,63 @@ func TestDevices(t *testing.T) {
 	if alive(now.Key) {
 		t.Error("alive after End")
 	}
+	if _, err := d.Current(t.Context(), laptop); !errors.Is(err, session.ErrNone) {
+		t.Errorf("current after End: %v", err)
+	}
+	if next := recognise(laptop, alice); next.Key == now.Key || next.Replaced != "" || alive(now.Key) {
+		t.Errorf("the same person after End: %+v", next)
+	}
+	for _, key := range []string{now.Key, third.Key} {
+		if session.IdentityKeyOf(key) != alice.Key() {
+			t.Errorf("identity of %s", key)
+		}
+	}
 	if !session.IsDevice(now.Key) || session.IsDevice(session.KeyOf(laptop)) {
 		t.Error("keys of devices and sessions look the same")
+	}
+}
+
+// No key lives twice: sockets remember for a while what they were told to end.
+func TestDeviceKeysAreNotUsedAgain(t *testing.T) {
+	f := newFixture(t, "https://app.example.com")
+	d := newDevices(f)
+	value, err := d.NewValue()
+	must(t, err)
+	token := session.Recognition{Identity: alice, CredentialEnds: f.clock().Add(2 * time.Second), Resumable: true}
+	first, err := d.Recognise(t.Context(), value, token)
+	must(t, err)
+	f.step(2 * time.Second)
+	token.CredentialEnds = f.clock().Add(time.Minute)
+	second, err := d.Recognise(t.Context(), value, token)
+	must(t, err)
+	if first.Key == second.Key {
+		t.Error("the next token has the key of the one that ended")
+	}
+}
+
+// Requests of a page that loads come together, and must agree.
+func TestRequestsThatComeTogetherAreOneDevice(t *testing.T) {
+	f := newFixture(t, "https://app.example.com")
+	d := newDevices(f)
+	value, err := d.NewValue()
+	must(t, err)
+	bob := identity.Identity{Issuer: alice.Issuer, Subject: "b-1"}
+	for round, who := range []identity.Identity{alice, bob, alice} {
+		keys := make([]string, 20)
+		var wg sync.WaitGroup
+		for i := range keys {
+			wg.Go(func() {
+				got, err := d.Recognise(t.Context(), value, session.Recognition{Identity: who})
+				if err != nil {
+					t.Error(err)
+				}
+				keys[i] = got.Key
+			})
+		}
+		wg.Wait()
+		if len(slices.Compact(keys)) != 1 {
+			t.Errorf("round %d: %d devices", round, len(slices.Compact(keys)))
+		}
 	}
 }
 
@@ -115,6 +173,9 @@ func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
 	device, err := d.Recognise(t.Context(), value, token)
 	must(t, err)
 	f.step(9 * time.Minute)
+	if ends, err := d.Touch(t.Context(), device.Key); err != nil || !ends.Equal(token.CredentialEnds) {
+		t.Errorf("a tunnel may live until %v, %v; the token ends %v", ends, err, token.CredentialEnds)
+	}
 	if got, err := d.Resume(t.Context(), value); err != nil || got.Key != device.Key {
 		t.Errorf("within the token's life: %+v, %v", got, err)
 	}
@@ -128,5 +189,25 @@ func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
 	f.step(time.Minute)
 	if err := resume(); !errors.Is(err, session.ErrNone) {
 		t.Errorf("after the token's end: %v", err)
+	}
+
+	// However long: a chat that only listens calls nothing.
+	token.CredentialEnds = f.clock().Add(3 * time.Hour)
+	_, err = d.Recognise(t.Context(), value, token)
+	must(t, err)
+	f.step(2 * time.Hour)
+	must(t, resume())
+
+	// Without an end, using it keeps it alive.
+	token.CredentialEnds = time.Time{}
+	_, err = d.Recognise(t.Context(), value, token)
+	must(t, err)
+	for range 3 {
+		f.step(25 * time.Minute)
+		must(t, resume())
+	}
+	f.step(30 * time.Minute)
+	if err := resume(); !errors.Is(err, session.ErrNone) {
+		t.Errorf("after half an hour: %v", err)
 	}
 }

@@ -56,6 +56,9 @@ type Session struct {
 type Store interface {
 	store.Backend
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// SetIfAbsent and Replace report whether they did: one sets what is not there,
+	// the other what is.
+	SetIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Replace(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Delete(ctx context.Context, key string) error
 }

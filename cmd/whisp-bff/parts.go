@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,15 +77,15 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	app, err := p.app(append(sources.headers, policy.Headers()...))
+	app, err := p.app(slices.Concat(sources.headers, policy.Headers(), assertions.Headers()))
 	if err != nil {
 		return err
 	}
 
 	whispBFF, err := server.New(cfg.Server, server.Deps{
 		PublicURL: cfg.PublicURL, PostLogoutPath: cfg.Login.PostLogoutPath,
-		DurableLinks: accountStore.Durable(), Resumable: sources.authorization,
-		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
+		DurableLinks: accountStore.Durable(),
+		DrainTime:    cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
 		Clock: p.clock, Logger: logger, Metrics: p.registry,
 	}, server.Parts{
 		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
@@ -135,9 +136,7 @@ type identitySources struct {
 	chain *identity.Chain
 	// headers are credentials and identity headers that must reach nobody else.
 	headers []string
-	// authorization: some source reads its credential from Authorization.
-	authorization bool
-	closers       []func()
+	closers []func()
 }
 
 func (s *identitySources) close() {
@@ -179,9 +178,6 @@ func (p *process) identity(sessions *session.Sessions) (*identitySources, error)
 		}
 		if reader, ok := source.(interface{ Headers() []string }); ok {
 			found.headers = append(found.headers, reader.Headers()...)
-		}
-		if reader, ok := source.(interface{ ReadsAuthorization() bool }); ok && reader.ReadsAuthorization() {
-			found.authorization = true
 		}
 	}
 	var err error

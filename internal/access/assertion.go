@@ -73,20 +73,36 @@ func NewAssertions(cfg AssertionConfig, issuer string, secrets []secret.Text, cl
 // Header is the name of the header that carries assertions.
 func (a *Assertions) Header() string { return a.cfg.Header }
 
+// Headers are the names that carry assertions. They must be removed from every
+// request before. a may be nil.
+func (a *Assertions) Headers() []string {
+	if a == nil {
+		return nil
+	}
+	return []string{a.cfg.Header}
+}
+
 // JWKS is the JWK Set as JSON.
 func (a *Assertions) JWKS() []byte { return a.jwks }
 
-// Sign returns an assertion about id with at least half its life left.
+// Sign returns an assertion about id with at least half its life left. A claim
+// of more than 4 KiB is left out.
 func (a *Assertions) Sign(id identity.Identity) (secret.Text, error) {
 	now := a.clock()
 	claims := jwt.MapClaims{
 		"iss": a.issuer, "aud": a.cfg.Audience, "sub": id.Subject, "idp": id.Issuer,
 	}
 	for _, name := range a.cfg.Claims {
-		if value, ok := claim(id, name); ok {
-			if _, taken := claims[name]; !taken {
-				claims[name] = value
-			}
+		value, ok := claim(id, name)
+		if _, taken := claims[name]; !ok || taken {
+			continue
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			return secret.Text{}, fmt.Errorf("encode assertion: %w", err)
+		}
+		if len(encoded) <= maxHeaderValue { // many servers take 8 KiB of headers in all
+			claims[name] = value
 		}
 	}
 	// Signing costs more than all the rest of a request, so one is used twice.

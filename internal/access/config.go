@@ -59,6 +59,8 @@ func DefaultConfig() Config {
 var reserved = []string{
 	"Host", "Cookie", "Authorization", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Te", "Trailer",
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Request-Id",
+	"Accept", "Accept-Encoding", "Content-Encoding", "Content-Type", "Expect", "Keep-Alive", "Origin", "Proxy-Authorization",
+	"Proxy-Connection", "Range", "Referer", "User-Agent",
 }
 
 // Validate reports everything wrong with c.
@@ -70,9 +72,14 @@ func (c Config) Validate() error {
 	for i, rule := range c.Rules {
 		p.Include(fmt.Sprintf("rules[%d]", i), rule.validate(c.Rules[:i]))
 	}
+	names := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		path := "headers." + name
+		other, twice := names[http.CanonicalHeaderKey(name)]
+		names[http.CanonicalHeaderKey(name)] = path
 		switch {
+		case twice:
+			p.Add(path, "names the same header as "+other, "keep one of the two: case does not matter")
 		case !headerName(name) || slices.Contains(reserved, http.CanonicalHeaderKey(name)):
 			p.Add(path, "cannot be an identity header", "choose a name of your own, such as X-User-Id")
 		case c.Headers[name] == "":
@@ -81,6 +88,9 @@ func (c Config) Validate() error {
 	}
 	if !headerName(c.Assertion.Header) || slices.Contains(reserved, http.CanonicalHeaderKey(c.Assertion.Header)) {
 		p.Add("assertion.header", "cannot be an identity header", "choose a name of your own, such as X-Whisp-Bff-Assertion")
+	}
+	if other, twice := names[http.CanonicalHeaderKey(c.Assertion.Header)]; twice && c.Assertion.Enabled {
+		p.Add("assertion.header", "names the same header as "+other, "give the assertion one of its own")
 	}
 	if c.Assertion.Life.D() < 10*time.Second || c.Assertion.Life.D() > 10*time.Minute {
 		p.Add("assertion.life", "is out of range", "write a duration from 10s to 10m")

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
@@ -61,9 +62,8 @@ func NewPolicy(cfg Config) *Policy {
 	return p
 }
 
-// Idle reports whether the policy guards nothing and tells nothing, so that
-// nobody needs to know who asks.
-func (p *Policy) Idle() bool { return !p.guarded && len(p.headers) == 0 }
+// Tells reports whether [Policy.Tell] may have something to say.
+func (p *Policy) Tells() bool { return len(p.headers) > 0 }
 
 // Guard is what a path of the app asks for.
 type Guard struct{ guard }
@@ -141,15 +141,17 @@ func split(path string) []string {
 
 // ambiguous reports whether some server could take the path for another one:
 // encoded or doubled slashes, dot segments however encoded, backslashes,
-// parameters, control characters, trailing dots or blanks, a second encoding.
+// parameters, an encoded or bare start of query or fragment (CVE-2026-41059),
+// control characters, trailing dots or blanks, a second encoding, bytes that are
+// no UTF-8 (an overlong %c0%ae is a dot to some).
 func ambiguous(u *url.URL) bool {
 	escaped, path := strings.ToLower(u.EscapedPath()), u.Path
-	for _, bad := range []string{"%2f", "%5c", "%2e", "%25", "%3b", "%00"} {
+	for _, bad := range []string{"%2f", "%5c", "%2e", "%25", "%3b", "%00", "%3f", "%23"} {
 		if strings.Contains(escaped, bad) {
 			return true
 		}
 	}
-	if strings.ContainsAny(path, "\\;") || strings.Contains(path, "//") {
+	if strings.ContainsAny(path, "\\;#") || strings.Contains(path, "//") || !utf8.ValidString(path) {
 		return true
 	}
 	for i := range len(path) {

@@ -26,10 +26,11 @@ func (p *Policy) Headers() []string {
 
 // Tell sets the identity headers of id in h. A claim that is missing sets none.
 //
-// A list becomes its elements joined by commas, commas inside them as %2C. A
-// value with anything but printable ASCII is written as in RFC 8187 section
-// 3.2.1, UTF-8” and percent-encoding, so that no claim can break out of its
-// header.
+// A list becomes its elements joined by commas, inside them commas as %2C and
+// percent signs as %25. A value with anything but printable ASCII, with white
+// space at an end, or that looks encoded itself, is written as in RFC 8187 section
+// 3.2.1, "UTF-8''" and percent-encoding: no claim can break out of its header, and
+// no two values look the same in it.
 func (p *Policy) Tell(h http.Header, id identity.Identity) {
 	for _, header := range p.headers {
 		value, ok := claim(id, header.claim)
@@ -49,17 +50,21 @@ func HeaderValue(value any) string {
 	if !ok {
 		list := words(value)
 		for i, word := range list {
-			list[i] = strings.ReplaceAll(word, ",", "%2C")
+			list[i] = escapeElement.Replace(word)
 		}
 		text = strings.Join(list, ",")
 	}
-	for i := range len(text) {
-		if text[i] < 0x20 || text[i] > 0x7e {
-			return "UTF-8''" + url.PathEscape(text)
-		}
+	if strings.TrimSpace(text) != text || len(text) >= len(encodedMark) && strings.EqualFold(text[:len(encodedMark)], encodedMark) ||
+		strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return encodedMark + url.PathEscape(text)
 	}
-	return strings.TrimSpace(text)
+	return text
 }
+
+// encodedMark begins a value that is percent-encoded UTF-8.
+const encodedMark = "UTF-8''"
+
+var escapeElement = strings.NewReplacer(",", "%2C", "%", "%25")
 
 // claim finds a claim by its name, or by a path of names with dots between
 // (Keycloak's realm_access.roles). sub and iss are the identity's own.

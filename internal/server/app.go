@@ -21,7 +21,9 @@ func (s *Server) serveApp(x *exchange) {
 		x.fail(err)
 		return
 	}
-	if s.parts.Policy.Idle() && s.parts.Assertions == nil {
+	if guard.Public() && !s.tells {
+		// Nobody needs to know, so nobody is asked: a provider that is down must not
+		// slow the app's pages.
 		s.useSession(x)
 		s.app.ServeAs(x, x.r, nil)
 		return
@@ -75,9 +77,13 @@ func (s *Server) describe(id identity.Identity) (http.Header, error) {
 // refuse sends a person who is not signed in to the login, and shows everybody
 // else what is wrong: a fetch that followed a redirect would take the login
 // page for an answer.
+//
+// There is no loop in it. A login whose session would not be asked for, since the
+// source that refused is asked before it, is not offered. An ended session's
+// cookie is gone with the redirect. Whoever is known but may not is told so.
 func (s *Server) refuse(x *exchange, err error) {
 	signedOut := problem.From(err).Status == http.StatusUnauthorized
-	if signedOut && s.parts.Login != nil && navigation(x.r) && x.r.Method == http.MethodGet {
+	if signedOut && s.loginHelps[x.source] && navigation(x.r) && x.r.Method == http.MethodGet {
 		redirect(x, "/auth/login?return_to="+url.QueryEscape(x.r.URL.RequestURI()))
 		return
 	}

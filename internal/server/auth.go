@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -63,6 +64,10 @@ func (s *Server) callback(x *exchange) error {
 	}
 	x.source, x.who = identity.SourceSession, started.Identity
 	setCookies(x, []*http.Cookie{s.parts.Sessions.Cookie(value)})
+	// Whoever used this browser before, known by another source, is not here now.
+	if _, err := s.forgetDevice(x, false); err != nil {
+		s.deps.Logger.WarnContext(x.r.Context(), "device not ended at login", "request_id", x.id, "error", err)
+	}
 	redirect(x, finished.ReturnTo)
 	return nil
 }
@@ -75,6 +80,12 @@ func (s *Server) showSession(x *exchange) error {
 	found, err := s.identify(x, x.r, peek)
 	if err != nil {
 		return err
+	}
+	if found.Authorization && !peek && !s.parts.Devices.FromRequest(x.r).Empty() {
+		// This is where a page shows a renewed token.
+		if _, err := s.holder(x, found, false); err != nil {
+			return err
+		}
 	}
 	answer := struct {
 		Subject string         `json:"subject"`
@@ -107,7 +118,8 @@ func (s *Server) logout(x *exchange) error {
 	}{LogoutURL: s.deps.PostLogoutPath, WhispRevoked: true}
 	// The cookie alone says which: a session that ended by itself just now, idle or
 	// at the provider, may still hold a grant and sockets.
-	if key := session.KeyOf(s.parts.Sessions.FromRequest(x.r)); key != "" {
+	key := session.KeyOf(s.parts.Sessions.FromRequest(x.r))
+	if key != "" {
 		if err := s.parts.Sessions.End(ctx, key); err != nil {
 			return err
 		}
@@ -115,16 +127,17 @@ func (s *Server) logout(x *exchange) error {
 	}
 	if found != nil {
 		if s.parts.Login != nil {
-			if url, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
-				answer.LogoutURL = url
+			if there, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
+				answer.LogoutURL = there
 			}
 		}
 	}
-	revoked, err := s.forgetDevice(x)
+	revoked, err := s.forgetDevice(x, key == "")
 	if err != nil {
 		return err
 	}
 	answer.WhispRevoked = answer.WhispRevoked && revoked
+	x.Header().Del("Set-Cookie") // said once is enough, see identify
 	setCookies(x, []*http.Cookie{s.parts.Sessions.ExpiredCookie()})
 	if navigation(x.r) {
 		x.Header().Set("Cache-Control", "no-store")
@@ -135,11 +148,25 @@ func (s *Server) logout(x *exchange) error {
 	return writeJSON(x, answer)
 }
 
-// forgetDevice ends what a browser holds whose sign-in is not ours. The cookie
-// alone says which browser: the sign-in itself is for the app to end.
-func (s *Server) forgetDevice(x *exchange) (revoked bool, err error) {
+// forgetDevice ends what a browser holds whose sign-in is not ours: the sign-in
+// itself is for the app to end. The cookie alone says which browser; if there is
+// none and ask is set, the sources do. revoked is false if there may be something
+// that Whisp was not told of.
+func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 	ctx := x.r.Context()
-	key, err := s.parts.Devices.Current(ctx, s.parts.Devices.FromRequest(x.r))
+	value, key := s.parts.Devices.FromRequest(x.r), ""
+	switch {
+	case !value.Empty():
+		key, err = s.parts.Devices.Current(ctx, value)
+	case ask:
+		answer, refused := s.identify(x, x.r, true)
+		if refused != nil {
+			return problem.From(refused).Status == http.StatusUnauthorized, nil
+		}
+		key, err = s.parts.Devices.CurrentOf(ctx, answer.Identity)
+	default:
+		return true, nil
+	}
 	if errors.Is(err, session.ErrNone) {
 		return true, nil
 	}
@@ -166,14 +193,26 @@ func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string)
 }
 
 // explain answers a person with a page and everybody else with the problem.
-// returnTo is where a login that is started again should end.
+// returnTo is where the person wanted to go.
 func (s *Server) explain(x *exchange, err error, returnTo string) error {
 	if !navigation(x.r) {
 		return err
 	}
 	x.cause = problem.From(err)
-	s.errorPage.write(x, x.cause, returnTo)
+	s.errorPage.write(x, x.cause, s.wayOut(x, returnTo))
 	return nil
+}
+
+// wayOut is the link on an error page: a login that ends where the person wanted
+// to go, or, if one would not help, that place itself.
+func (s *Server) wayOut(x *exchange, returnTo string) link {
+	switch {
+	case x.cause.Code == problem.AccessDenied().Code:
+		return link{"/", "Go to the start page"}
+	case x.route == routeApp && (x.cause.Status != http.StatusUnauthorized || !s.loginHelps[x.source]):
+		return link{login.SafeReturnTo(returnTo), "Try again"}
+	}
+	return link{"/auth/login?return_to=" + url.QueryEscape(returnTo), "Start again"}
 }
 
 // redirect answers 302 with no body to be cached.

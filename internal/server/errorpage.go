@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"html/template"
 	"math"
-	"net/url"
 	"strconv"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
@@ -17,11 +16,14 @@ func newErrorPage() errorPage {
 	return errorPage{page: template.Must(template.New("error").Parse(errorPageHTML))}
 }
 
-func (p errorPage) write(x *exchange, what *problem.Problem, returnTo string) {
+// link leads out of an error page.
+type link struct{ to, text string }
+
+func (p errorPage) write(x *exchange, what *problem.Problem, out link) {
 	var body bytes.Buffer
 	if err := p.page.Execute(&body, map[string]string{
 		"Title": what.Title, "Message": what.Message, "Code": what.Code, "RequestID": x.id,
-		"Again": "/auth/login?return_to=" + url.QueryEscape(returnTo),
+		"To": out.to, "Text": out.text,
 	}); err != nil {
 		problem.Write(x, x.id, what)
 		return
@@ -57,7 +59,7 @@ small { display: block; margin-top: 1.75rem; color: var(--soft); font: 12px/1.5 
 <main>
 <h1>{{.Title}}</h1>
 <p>{{.Message}}</p>
-<a href="{{.Again}}">Start again</a>
+<a href="{{.To}}">{{.Text}}</a>
 <small>{{.Code}} · {{.RequestID}}</small>
 </main>
 </html>

@@ -19,6 +19,8 @@ type caller struct {
 	holder string
 	// until is when whatever the holder holds should end at the latest.
 	until time.Time
+	// unused is when the holder ends if it is not used again.
+	unused time.Time
 }
 
 func (c caller) broker() broker.Caller {
@@ -28,7 +30,11 @@ func (c caller) broker() broker.Caller {
 // identify asks the sources who sends the request; using anything of ours is
 // using the session, unless peek is set. The error is a problem.
 func (s *Server) identify(x *exchange, r *http.Request, peek bool) (identity.Answer, error) {
-	answer, err := s.parts.Identity.Identify(x.r.Context(), r)
+	ctx := x.r.Context()
+	if peek {
+		ctx = session.Peek(ctx)
+	}
+	answer, err := s.parts.Identity.Identify(ctx, r)
 	x.source = answer.Source
 	if err != nil {
 		if problem.From(err).Code == problem.SessionRequired().Code && answer.Source == identity.SourceSession {
@@ -39,28 +45,30 @@ func (s *Server) identify(x *exchange, r *http.Request, peek bool) (identity.Ans
 		return answer, err
 	}
 	x.who = answer.Identity
-	if answer.Session == "" || peek {
-		return answer, nil
-	}
-	if _, err := s.parts.Sessions.Touch(x.r.Context(), answer.Session); err != nil {
-		return answer, asSessionRequired(err)
-	}
 	return answer, nil
 }
 
-// caller identifies and finds the browser's holder. create makes a device cookie
-// for a browser that has none; a client without cookies is one device per
-// identity.
+// caller identifies and finds the browser's holder.
 func (s *Server) caller(x *exchange, create bool) (caller, error) {
 	answer, err := s.identify(x, x.r, false)
 	if err != nil {
 		return caller{}, err
 	}
+	return s.holder(x, answer, create)
+}
+
+// holder finds what holds the grant of whoever was identified: our own session,
+// or the browser as a device. create makes a device cookie for a browser that has
+// none; a client without cookies is one device per identity.
+func (s *Server) holder(x *exchange, answer identity.Answer, create bool) (found caller, err error) {
 	if answer.Session != "" {
-		return caller{identity: answer.Identity, holder: answer.Session, until: answer.Expires}, nil
+		return caller{
+			identity: answer.Identity, holder: answer.Session,
+			until: answer.Expires, unused: s.parts.Sessions.UnusedUntil(answer.Expires),
+		}, nil
 	}
 	value := s.parts.Devices.FromRequest(x.r)
-	if value.Empty() && create {
+	if value.Empty() && create && (answer.Authorization || keepsCookies(x.r)) {
 		if value, err = s.parts.Devices.NewValue(); err != nil {
 			return caller{}, err
 		}
@@ -76,33 +84,45 @@ func (s *Server) caller(x *exchange, create bool) (caller, error) {
 		// Somebody else uses this browser now.
 		s.endAtWhisp(x.r.Context(), x, device.Replaced)
 	}
-	return caller{identity: answer.Identity, holder: device.Key, until: device.Until}, nil
+	return caller{identity: answer.Identity, holder: device.Key, until: device.Until, unused: device.Unused}, nil
+}
+
+// keepsCookies tells a browser from a program that would come without the
+// cookie again, and get one more grant each time. Whoever signs in by
+// Authorization needs the cookie below /whisp anyway and is not asked.
+func keepsCookies(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Site") != "" || len(r.Header["Cookie"]) > 0
 }
 
 // whispCaller is caller for calls below /whisp. There the Authorization header
 // is Whisp's: the SDK puts Whisp's JWT or refresh token into it, so no source may
 // see it. A page whose own credential belongs there is known by its device for as
-// long as that credential lives.
+// long as that credential lives, and this counts as much as the credential
+// would: only the sources that are asked before it outrank it.
 func (s *Server) whispCaller(x *exchange) (caller, error) {
-	authorization, present := x.r.Header["Authorization"]
-	if present {
+	if authorization, present := x.r.Header["Authorization"]; present {
 		delete(x.r.Header, "Authorization")
 		defer func() { x.r.Header["Authorization"] = authorization }()
 	}
-	found, err := s.caller(x, false)
-	if err == nil || !s.deps.Resumable || x.source != "" || problem.From(err).Code != problem.SessionRequired().Code {
-		return found, err
+	answer, err := s.identify(x, x.r, false)
+	if reader := s.parts.Identity.ReadsAuthorization(); s.parts.Identity.Outranks(reader, x.source) {
+		device, resumeErr := s.parts.Devices.Resume(x.r.Context(), s.parts.Devices.FromRequest(x.r))
+		switch {
+		case resumeErr == nil:
+			x.source, x.identityKey = sourceDevice, session.IdentityKeyOf(device.Key)
+			return caller{holder: device.Key, until: device.Until, unused: device.Unused}, nil
+		case !errors.Is(resumeErr, session.ErrNone):
+			return caller{}, resumeErr
+		}
 	}
-	device, resumeErr := s.parts.Devices.Resume(x.r.Context(), s.parts.Devices.FromRequest(x.r))
-	if errors.Is(resumeErr, session.ErrNone) {
+	if err != nil {
 		return caller{}, err
 	}
-	if resumeErr != nil {
-		return caller{}, resumeErr
-	}
-	x.source, x.identityKey = "device", session.IdentityKeyOf(device.Key)
-	return caller{holder: device.Key, until: device.Until}, nil
+	return s.holder(x, answer, false)
 }
+
+// sourceDevice is what the log says of callers known by [session.Devices.Resume].
+const sourceDevice = "device"
 
 // userKey names the person behind a holder, for limits per person.
 func (c caller) userKey() string {
@@ -110,22 +130,4 @@ func (c caller) userKey() string {
 		return session.IdentityKeyOf(c.holder)
 	}
 	return c.identity.Key()
-}
-
-func asSessionRequired(err error) error {
-	if errors.Is(err, session.ErrNone) {
-		return problem.SessionRequired().Because(err)
-	}
-	return err
-}
-
-// withCaller wraps endpoints that act for a browser.
-func (s *Server) withCaller(next func(*exchange, caller) error) func(*exchange) error {
-	return func(x *exchange) error {
-		found, err := s.caller(x, true)
-		if err != nil {
-			return err
-		}
-		return next(x, found)
-	}
 }

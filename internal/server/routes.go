@@ -49,8 +49,8 @@ func (s *Server) routes() *gin.Engine {
 	endpoints := []endpoint{
 		{http.MethodPost, "/auth/logout", routeLogout, s.write(s.logout)},
 		{http.MethodGet, "/auth/session", routeSession, s.read(s.showSession)},
-		{http.MethodPost, "/auth/whisp/sign-in", routeSignIn, s.write(s.withCaller(s.signIn))},
-		{http.MethodPost, "/auth/whisp/sign-out", routeSignOut, s.write(s.withCaller(s.signOut))},
+		{http.MethodPost, "/auth/whisp/sign-in", routeSignIn, s.write(s.signIn)},
+		{http.MethodPost, "/auth/whisp/sign-out", routeSignOut, s.write(s.signOut)},
 	}
 	if s.parts.Login != nil {
 		endpoints = append(endpoints,
@@ -64,11 +64,6 @@ func (s *Server) routes() *gin.Engine {
 		s.own[e.path] = e.name
 		engine.Handle(e.method, e.path, adapt(e.handle))
 	}
-	// Whoever asks for a decision forwards the method, and Envoy the path, of
-	// the request that it is about.
-	s.own[pathCheck] = routeCheck
-	engine.Any(pathCheck, adapt(s.check))
-	engine.Any(pathCheck+"/*path", adapt(s.check))
 	return engine
 }
 
@@ -88,9 +83,14 @@ func adapt(handle func(*exchange) error) gin.HandlerFunc {
 // app.
 func (s *Server) route(x *exchange) {
 	path := x.r.URL.Path
-	if strings.HasPrefix(path, pathCheck+"/") {
-		x.route = routeCheck // the rest of the path is another request's
-		s.engine.ServeHTTP(x, x.r)
+	if path == pathCheck || strings.HasPrefix(path, pathCheck+"/") {
+		// Method, headers and, from Envoy, the rest of the path are another
+		// request's. Neither gin, which knows nine methods, nor an answer to a
+		// preflight, which would be a yes, may come in between.
+		x.route = routeCheck
+		if err := s.check(x); err != nil {
+			x.fail(err)
+		}
 		return
 	}
 	name, own := s.own[path]

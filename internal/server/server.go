@@ -75,9 +75,6 @@ type Deps struct {
 	PostLogoutPath string
 	// DurableLinks tells that a renamed account can be found again.
 	DurableLinks bool
-	// Resumable: some source reads credentials from Authorization, so devices may
-	// stand for them where that header is Whisp's.
-	Resumable bool
 	// DrainTime is how long sockets may take to close at shutdown.
 	DrainTime time.Duration
 	AccessLog bool
@@ -97,10 +94,14 @@ type Server struct {
 	origins   origins
 	denied    map[string]bool // operations of Whisp that may not pass
 	errorPage errorPage
-	metrics   *metrics
-	public    *http.Server
-	admin     *http.Server
-	draining  atomic.Bool
+	// loginHelps has the sources after whose refusal a login of ours would be
+	// asked first, and "" for nobody's.
+	loginHelps map[string]bool
+	tells      bool // the app is told who asks
+	metrics    *metrics
+	public     *http.Server
+	admin      *http.Server
+	draining   atomic.Bool
 
 	bodyPatience time.Duration
 }
@@ -122,6 +123,13 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		metrics:   newMetrics(deps.Metrics),
 
 		bodyPatience: bodyPatience,
+	}
+	s.tells = parts.Policy.Tells() || parts.Assertions != nil
+	if parts.Login != nil {
+		s.loginHelps = map[string]bool{"": true, identity.SourceSession: true}
+		for _, name := range parts.Identity.Names() {
+			s.loginHelps[name] = name == identity.SourceSession || parts.Identity.Outranks(identity.SourceSession, name)
+		}
 	}
 	s.engine = s.routes()
 	// net/http reports broken handshakes and the like as lines of text.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,7 @@ type setup struct {
 	session    session.Config
 	access     access.Config
 	sources    func(*session.Sessions) []identity.Source // nil: our own sessions
-	resumable  bool
+	strip      []string                                  // headers of the sources
 	noLogin    bool
 	whisp      upstream.WhispConfig
 	sim        whispsim.Config
@@ -223,7 +224,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	policy := access.NewPolicy(conf.access)
 	assertions, err := access.NewAssertions(conf.access.Assertion, publicOrigin, []secret.Text{master}, s.clock.now)
 	must(err)
-	accounts := broker.New(broker.Deps{
+	accounts := broker.New(broker.DefaultAccountConfig(), broker.Deps{
 		Accounts: whisp, Tokens: whisp, Store: grantStore, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	})
@@ -244,8 +245,8 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	appConfig.URL = setting.MustURL(s.app.url)
 	appProxy, err := upstream.NewApp(appConfig, upstream.AppDeps{
 		Logger: logger, PublicURL: public, ClientAddress: address,
-		StripHeaders: policy.Headers(),
-		OwnCookies:   []string{session.CookieName, session.LoopbackCookieName}, Fail: server.Fail,
+		StripHeaders: slices.Concat(conf.strip, policy.Headers(), assertions.Headers()),
+		OwnCookies:   []string{session.CookieName, session.DeviceCookieName}, Fail: server.Fail,
 	})
 	must(err)
 	must(conf.server.Validate())
@@ -253,7 +254,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 		party = nil
 	}
 	s.server, err = server.New(conf.server, server.Deps{
-		Resumable: conf.resumable, PublicURL: public, PostLogoutPath: "/", DurableLinks: false, DrainTime: conf.realtime.Drain.D(),
+		PublicURL: public, PostLogoutPath: "/", DurableLinks: false, DrainTime: conf.realtime.Drain.D(),
 		AccessLog: !conf.quiet, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	}, server.Parts{
 		Login: party, Sessions: sessions, Devices: devices, Identity: chain, Policy: policy, Assertions: assertions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,

@@ -30,7 +30,11 @@ type signInAnswer struct {
 }
 
 // signIn hands the browser its grant. Who signs in is what the session says.
-func (s *Server) signIn(x *exchange, who caller) error {
+func (s *Server) signIn(x *exchange) error {
+	who, err := s.caller(x, true)
+	if err != nil {
+		return err
+	}
 	request, err := readSignIn(x)
 	if err != nil {
 		return err
@@ -46,7 +50,11 @@ func (s *Server) signIn(x *exchange, who caller) error {
 }
 
 // signOut revokes the grant and keeps the session.
-func (s *Server) signOut(x *exchange, who caller) error {
+func (s *Server) signOut(x *exchange) error {
+	who, err := s.caller(x, false)
+	if err != nil {
+		return err
+	}
 	if err := s.parts.Broker.SignOut(x.r.Context(), who.holder); err != nil {
 		return err
 	}
@@ -174,7 +182,7 @@ func (s *Server) serveRealtime(x *exchange, path string) error {
 		return err
 	}
 	s.parts.Realtime.Serve(x, x.r, path, sockproxy.Caller{
-		Session: who.holder, User: who.userKey(), Expires: who.until,
+		Session: who.holder, User: who.userKey(), Expires: who.unused,
 	})
 	return nil
 }

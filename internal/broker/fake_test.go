@@ -222,7 +222,6 @@ type fixture struct {
 	store    broker.Store
 	now      time.Time
 	mu       sync.Mutex
-	secrets  []secret.Text
 	account  broker.AccountConfig
 }
 

@@ -20,6 +20,9 @@ import (
 type person struct {
 	st     *stack
 	client *http.Client
+	// authorization is what the page's own code sends in that header, to /auth/…
+	// only: below /whisp the header is the SDK's.
+	authorization string
 }
 
 // signedIn is what sign-in answers.
@@ -118,6 +121,9 @@ func (p *person) try(method, path, body string, header ...string) (*http.Respons
 	req.Header.Set("Sec-Fetch-Dest", "empty")
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if p.authorization != "" && strings.HasPrefix(path, "/auth/") {
+		req.Header.Set("Authorization", p.authorization)
 	}
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

@@ -3,12 +3,16 @@
 //
 //   node provider.mjs '{"port":0,"clientId":"web","clientSecret":"…","publicURL":"http://localhost:1234"}'
 //
+// More clients can be given as they are registered, in "clients", and resources
+// (RFC 8707) that access tokens can be asked for:
+// "resources":{"urn:x":{"audience":"…","format":"jwt|opaque","ttl":3600}}.
+//
 // It prints one line {"issuer":"http://127.0.0.1:…"} once it listens, and ends with
 // its standard input.
 
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { createServer } from "node:http";
-import Provider from "oidc-provider";
+import Provider, { errors } from "oidc-provider";
 
 const options = JSON.parse(process.argv[2]);
 
@@ -20,6 +24,9 @@ const PEOPLE = {
 };
 
 const server = createServer();
+// Node closes idle connections after 5 s, and a request that is just then sent
+// on one is lost. Providers in production sit behind something more patient.
+server.keepAliveTimeout = 300_000;
 await new Promise((resolve, reject) => {
   server.once("error", reject);
   server.listen(options.port, "127.0.0.1", resolve);
@@ -32,14 +39,15 @@ const provider = new Provider(issuer, {
   jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), kid: "1", use: "sig", alg: "RS256" }] },
   cookies: { keys: [randomBytes(32).toString("hex")] },
   clients: [
-    {
+    ...(options.clients ?? []),
+    options.clientId && {
       client_id: options.clientId,
       client_secret: options.clientSecret,
       grant_types: ["authorization_code", "refresh_token"],
       redirect_uris: [`${options.publicURL}/auth/callback`],
       post_logout_redirect_uris: [options.publicURL, `${options.publicURL}/`],
     },
-  ],
+  ].filter(Boolean),
   pkce: { required: () => true },
   claims: {
     openid: ["sub"],
@@ -54,8 +62,12 @@ const provider = new Provider(issuer, {
   expiresWithSession: async () => false,
   loadExistingGrant,
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+  extraTokenClaims,
   features: {
     devInteractions: { enabled: false },
+    introspection: { enabled: true },
+    resourceIndicators: { enabled: true, getResourceServerInfo },
+    revocation: { enabled: true },
     rpInitiatedLogout: { logoutSource },
   },
 });
@@ -81,8 +93,20 @@ async function loadExistingGrant(ctx) {
   const { client, session, params } = ctx.oidc;
   const grant = new provider.Grant({ clientId: client.clientId, accountId: session.accountId });
   grant.addOIDCScope(params.scope);
+  if (params.resource) grant.addResourceScope(params.resource, params.scope);
   await grant.save();
   return grant;
+}
+
+function getResourceServerInfo(_ctx, resource) {
+  const { audience, format, ttl } = options.resources?.[resource] ?? {};
+  if (!audience) throw new errors.InvalidTarget();
+  return { audience, scope: "chat", accessTokenFormat: format, accessTokenTTL: ttl };
+}
+
+// Access tokens that say more of a person than the subject, as most providers' do.
+function extraTokenClaims(_ctx, { accountId }) {
+  return accountId && { preferred_username: accountId, email: `${accountId}@example.com` };
 }
 
 const page = (title, body) =>

@@ -174,9 +174,9 @@ func TestChatWithExpressOpenIDConnect(t *testing.T) {
 	p.chats(t, "alice")
 }
 
-// authProxy is an auth proxy in front of whisp-bff. Who is signed in to it says
-// a cookie, in clear.
-func authProxy(t testing.TB, listen, peerSecret string) string {
+// proxy is an auth proxy in front of whisp-bff. Who is signed in to it says a
+// cookie, in clear; identify puts that into the request, and who is "" for nobody.
+func proxy(t testing.TB, listen string, identify func(out http.Header, who string)) string {
 	t.Helper()
 	target, err := url.Parse("http://" + listen)
 	if err != nil {
@@ -184,19 +184,31 @@ func authProxy(t testing.TB, listen, peerSecret string) string {
 	}
 	server := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host
-		for _, name := range []string{"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username", "X-Forwarded-Secret"} {
-			r.Out.Header.Del(name)
+		who := ""
+		if cookie, err := r.In.Cookie("proxy-session"); err == nil {
+			who = cookie.Value
 		}
-		r.Out.Header.Set("X-Forwarded-Secret", peerSecret)
-		if who, err := r.In.Cookie("proxy-session"); err == nil {
-			r.Out.Header.Set("X-Forwarded-User", "id-of-"+who.Value)
-			r.Out.Header.Set("X-Forwarded-Preferred-Username", who.Value)
-			r.Out.Header.Set("X-Forwarded-Email", who.Value+"@example.com")
-			r.Out.Header.Set("X-Forwarded-Groups", "support,sales")
-		}
+		identify(r.Out.Header, who)
 	}})
 	t.Cleanup(server.Close)
 	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+}
+
+// authProxy is a proxy that names people in plain headers.
+func authProxy(t testing.TB, listen, peerSecret string) string {
+	t.Helper()
+	return proxy(t, listen, func(out http.Header, who string) {
+		for _, name := range []string{"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username", "X-Forwarded-Secret"} {
+			out.Del(name)
+		}
+		out.Set("X-Forwarded-Secret", peerSecret)
+		if who != "" {
+			out.Set("X-Forwarded-User", "id-of-"+who)
+			out.Set("X-Forwarded-Preferred-Username", who)
+			out.Set("X-Forwarded-Email", who+"@example.com")
+			out.Set("X-Forwarded-Groups", "support,sales")
+		}
+	})
 }
 
 const forwardedIdentity = `  sources: [forwarded]

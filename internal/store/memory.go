@@ -1,67 +1,37 @@
-// Package store keeps expiring values by key: sessions, grants, links, used
-// login states.
-//
-// [Memory] is the embedded default, for one process. It is bounded: at its
-// limit the least recently used entry makes room, so that no flood of visitors
-// can take the process down. It is not durable: a restart forgets everything,
-// and whatever is kept here must be something that can be derived or asked for
-// again ([Memory.Durable]).
-//
-// [Typed] is a view on a store that decodes each stored value once.
-//
-// Keys are chosen by the packages that use the store; anything secret in a key
-// must be hashed first. Values are opaque bytes.
 package store
 
 import (
 	"container/heap"
 	"container/list"
 	"context"
-	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
-
-	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
-
-// ErrNotFound: no value under that key, or none any more.
-var ErrNotFound = errors.New("store: not found")
-
-// Config is the section "store" of the configuration.
-type Config struct {
-	// MaxEntries bounds the embedded store; 1,000 to 10,000,000.
-	MaxEntries int `yaml:"max_entries" doc:"How many values the embedded memory store keeps before the least recently used one makes room; a signed-in browser takes about three. 1000 to 10000000."`
-}
-
-// DefaultConfig fits a small container: 150,000 entries are about 50,000
-// browsers.
-func DefaultConfig() Config { return Config{MaxEntries: 150_000} }
-
-// Validate reports everything wrong with c.
-func (c Config) Validate() error {
-	var p setting.Problems
-	if c.MaxEntries < 1000 || c.MaxEntries > 10_000_000 {
-		p.Add("max_entries", "is out of range", "write a number from 1000 to 10000000")
-	}
-	return p.Err()
-}
 
 const shardCount = 32
 
 // Memory is a bounded, expiring map. All methods may be called concurrently.
 // Its context arguments and errors exist for the sake of stores that can fail;
-// Memory itself never blocks on more than a mutex and fails only with
-// [ErrNotFound].
+// Memory itself never blocks on more than a mutex (except in [Memory.Lock]) and
+// fails only with [ErrNotFound] and [ErrLocked].
 type Memory struct {
-	clock  func() time.Time
-	seed   maphash.Seed
-	shards [shardCount]shard
+	clock    func() time.Time
+	seed     maphash.Seed
+	shards   [shardCount]shard
+	sets     memorySets
+	locks    memoryLocks
+	channels memoryChannels
+	leases   leases
 }
 
 // NewMemory returns an empty store of at most cfg.MaxEntries values.
 func NewMemory(cfg Config, clock func() time.Time) *Memory {
 	m := &Memory{clock: clock, seed: maphash.MakeSeed()}
+	m.sets.init(max(1, cfg.MaxEntries))
+	m.locks.held = make(map[string]memoryLock)
+	m.channels.open = make(map[string]map[*memorySubscription]struct{})
+	m.leases.init()
 	for i := range m.shards {
 		m.shards[i] = shard{
 			limit:   max(1, cfg.MaxEntries/shardCount),
@@ -74,6 +44,17 @@ func NewMemory(cfg Config, clock func() time.Time) *Memory {
 
 // Durable is false: a restart forgets everything.
 func (m *Memory) Durable() bool { return false }
+
+// Ready is always nil.
+func (m *Memory) Ready(context.Context) error { return nil }
+
+// Close ends subscriptions and stops renewing leases. Values stay readable: a
+// request that is still running may finish.
+func (m *Memory) Close() error {
+	m.channels.close()
+	m.leases.close()
+	return nil
+}
 
 // Get returns the value, which the caller must not modify.
 func (m *Memory) Get(_ context.Context, key string) ([]byte, error) {
@@ -229,7 +210,7 @@ func (s *shard) makeRoom(now time.Time) {
 		s.remove(s.expiring[0])
 	}
 	for len(s.entries) >= s.limit {
-		s.remove(s.recent.Back().Value.(*entry))
+		s.remove(s.recent.Back().Value.(*entry)) //nolint:errcheck // the list holds nothing else
 	}
 }
 
@@ -268,7 +249,7 @@ func (h expiryHeap) Swap(i, j int) {
 }
 
 func (h *expiryHeap) Push(x any) {
-	e := x.(*entry)
+	e := x.(*entry) //nolint:errcheck // the heap holds nothing else
 	e.index = len(*h)
 	*h = append(*h, e)
 }

@@ -29,8 +29,8 @@ func (p *Policy) Headers() []string {
 // A list becomes its elements joined by commas, inside them commas as %2C and
 // percent signs as %25. A value with anything but printable ASCII, with white
 // space at an end, or that looks encoded itself, is written as in RFC 8187 section
-// 3.2.1, "UTF-8''" and percent-encoding: no claim can break out of its header, and
-// no two values look the same in it.
+// 3.2.1, percent-encoded behind "UTF-8" and two apostrophes: no claim can break out
+// of its header, and no two values look the same in it.
 func (p *Policy) Tell(h http.Header, id identity.Identity) {
 	for _, header := range p.headers {
 		value, ok := claim(id, header.claim)

@@ -154,7 +154,8 @@ func (s *Server) logout(x *exchange) error {
 // that Whisp was not told of.
 func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 	ctx := x.r.Context()
-	value, key := s.parts.Devices.FromRequest(x.r), ""
+	value := s.parts.Devices.FromRequest(x.r)
+	var key string
 	switch {
 	case !value.Empty():
 		key, err = s.parts.Devices.Current(ctx, value)

@@ -141,7 +141,7 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 			replaced = last.key(name)
 		}
 	case errors.Is(err, store.ErrNotFound):
-		record.Turn = uint64(d.deps.Clock().UnixMilli()) //nolint:gosec // after 1970
+		record.Turn = uint64(d.deps.Clock().UnixMilli())
 	default:
 		return Device{}, unavailable(err)
 	}

@@ -68,8 +68,8 @@ type setup struct {
 	server     server.Config
 	session    session.Config
 	access     access.Config
-	sources    func(*session.Sessions) []identity.Source // nil: our own sessions
-	strip      []string                                  // headers of the sources
+	sources    func(*stack, *session.Sessions) []identity.Source // nil: our own sessions
+	strip      []string                                          // headers of the sources
 	noLogin    bool
 	whisp      upstream.WhispConfig
 	sim        whispsim.Config
@@ -216,7 +216,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	holders := session.Holders{Sessions: sessions, Devices: devices}
 	sources := []identity.Source{sessions}
 	if conf.sources != nil {
-		sources = conf.sources(sessions)
+		sources = conf.sources(s, sessions)
 	}
 	chain, err := identity.NewChain(sources...)
 	must(err)

@@ -21,6 +21,15 @@
 // marks messages as read), with one exception: refresh, because any failed
 // refresh logs the user out of the vendor's SDK.
 //
+// # API keys
+//
+// The most preferred key that Whisp accepts is used. One that it refuses is set
+// aside for key_retry, then probed once by whoever comes first, and used again
+// if it is good. [Whisp.SetKeys] replaces the list at run time. At sign-in Whisp
+// answers a revoked key like a wrong password: withKey explains why that
+// never gives anybody a second account. Logs and metrics name positions in the
+// list, never keys.
+//
 // # What this package does not do
 //
 // It does not know sessions or identities: the caller has checked them. It does

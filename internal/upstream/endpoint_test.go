@@ -173,6 +173,8 @@ func TestWhispConfigValidate(t *testing.T) {
 		"timeouts.total is out":      func(c *WhispConfig) { c.Timeouts.Total = setting.Duration(time.Hour) },
 		"timeouts.proxied is out":    func(c *WhispConfig) { c.Timeouts.Proxied = 0 },
 		"retries is out":             func(c *WhispConfig) { c.Retries = 3 },
+		"key_retry is out":           func(c *WhispConfig) { c.KeyRetry = setting.Duration(4 * time.Second) },
+		"key_retry is out of":        func(c *WhispConfig) { c.KeyRetry = setting.Duration(2 * time.Hour) },
 		"max_retry_wait is out":      func(c *WhispConfig) { c.MaxRetryWait = setting.Duration(time.Hour) },
 		"breaker.failures is out":    func(c *WhispConfig) { c.Breaker.Failures = 0 },
 		"breaker.open_for is out":    func(c *WhispConfig) { c.Breaker.OpenFor = 0 },

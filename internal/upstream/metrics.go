@@ -16,7 +16,8 @@ import (
 type Metrics struct {
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	keys     prometheus.Counter
+	refusals prometheus.Counter
+	position prometheus.Gauge
 }
 
 // NewMetrics registers the metrics of one endpoint. registerer may be nil: then
@@ -33,13 +34,17 @@ func NewMetrics(registerer prometheus.Registerer, endpoint *Endpoint) *Metrics {
 			Help:    "Time to the header of Whisp's answer (via proxy) or to its end (via client).",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"via", "operation"}),
-		keys: prometheus.NewCounter(prometheus.CounterOpts{
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "whisp_bff_whisp_key_refused_total",
-			Help: "How often Whisp refused an API key of ours. Anything but zero needs an operator.",
+			Help: "How often an API key was set aside because Whisp refuses it. Anything but zero needs an operator.",
+		}),
+		position: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "whisp_bff_whisp_key_position",
+			Help: "Position in whisp.api_keys of the API key in use, from 1. Zero: Whisp refuses every key, nobody can sign in.",
 		}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.calls, m.duration, m.keys, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		registerer.MustRegister(m.calls, m.duration, m.refusals, m.position, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "whisp_bff_whisp_breaker_state",
 			Help: "Circuit breaker before Whisp: 0 closed, 1 half-open, 2 open.",
 		}, func() float64 { return float64(endpoint.breaker.State()) }))

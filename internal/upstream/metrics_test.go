@@ -46,7 +46,7 @@ func TestMetricsHaveBoundedLabels(t *testing.T) {
 			}
 		}
 	}
-	if names != "whisp_bff_whisp_breaker_state whisp_bff_whisp_call_duration_seconds whisp_bff_whisp_calls_total whisp_bff_whisp_key_refused_total " || series > 12 {
+	if names != "whisp_bff_whisp_breaker_state whisp_bff_whisp_call_duration_seconds whisp_bff_whisp_calls_total whisp_bff_whisp_key_position whisp_bff_whisp_key_refused_total " || series > 13 {
 		t.Errorf("%d series of %s", series, names)
 	}
 }

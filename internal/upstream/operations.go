@@ -74,8 +74,9 @@ type (
 // Register creates an account. [*InvalidError] means a malformed field or a name
 // or e-mail that is taken. When the error is WhispTimeout, WhispUnreachable or
 // WhispFailed the account may exist nevertheless: see surelyNotProcessed. With
-// [ErrKeyChanged] nothing was registered, and any 401 at sign-in before it may
-// have been about the key: look for the account again.
+// [ErrKeyChanged] nothing was registered, and a 401 at sign-in before it may
+// have been about the key: look for the account again. A 403 although the key
+// is good is WhispRateLimited.
 func (w *Whisp) Register(ctx context.Context, r Registration) error {
 	a, err := w.do(ctx, ours{
 		operation: operationRegister, method: http.MethodPost, path: pathRegister,
@@ -92,7 +93,7 @@ func (w *Whisp) Register(ctx context.Context, r Registration) error {
 }
 
 // SignIn returns a new grant. [ErrUnauthorized] means a wrong name or password,
-// or a revoked API key (see [Whisp.ProbeKey]). An answer without a readable JWT
+// or, with only one API key, that it was revoked (see [Whisp.ProbeKey]). An answer without a readable JWT
 // and refresh token, or whose user id is not the JWT's sub, is WhispBadAnswer.
 func (w *Whisp) SignIn(ctx context.Context, username string, password secret.Text) (SignedIn, error) {
 	a, err := w.do(ctx, ours{
@@ -153,18 +154,7 @@ func (w *Whisp) Refresh(ctx context.Context, refreshToken, expiredJWT secret.Tex
 	if err != nil {
 		return secret.Text{}, time.Time{}, err
 	}
-	if a.status != http.StatusOK {
-		return secret.Text{}, time.Time{}, refusal(OperationRefresh, a)
-	}
-	token := bearer(a.header.Get("Authorization"))
-	if token.Empty() {
-		return secret.Text{}, time.Time{}, w.bad(OperationRefresh, errors.New("no JWT in the Authorization header"))
-	}
-	_, expires, err = readJWT(token)
-	if err != nil {
-		return secret.Text{}, time.Time{}, w.bad(OperationRefresh, err)
-	}
-	return token, expires, nil
+	return w.newJWT(OperationRefresh, a)
 }
 
 // User asks whom a JWT belongs to.
@@ -186,32 +176,6 @@ func (w *Whisp) User(ctx context.Context, jwt secret.Text) (User, error) {
 	return User{ID: body.ID, Username: body.Username, Email: body.Email}, nil
 }
 
-// ChangeUsername renames the account that a JWT belongs to and returns a JWT that
-// says so. [*InvalidError] means that the name is taken or malformed. It is
-// repeated only when it surely was not processed; after any other failure the
-// name may have changed, which [Whisp.User] tells.
-func (w *Whisp) ChangeUsername(ctx context.Context, jwt secret.Text, newUsername string) (newJWT secret.Text, expires time.Time, err error) {
-	a, err := w.do(ctx, ours{
-		operation: OperationChangeUsername, method: http.MethodPost, path: "/api/user/changeUsername",
-		bearer: jwt, repeat: surelyNotProcessed, headerOnly: true,
-		body: renameBody{newUsername},
-	})
-	if err != nil {
-		return secret.Text{}, time.Time{}, err
-	}
-	if a.status != http.StatusOK {
-		return secret.Text{}, time.Time{}, refusal(OperationChangeUsername, a)
-	}
-	token := bearer(a.header.Get("Authorization"))
-	if token.Empty() {
-		return secret.Text{}, time.Time{}, w.bad(OperationChangeUsername, errors.New("no JWT in the Authorization header"))
-	}
-	if _, expires, err = readJWT(token); err != nil {
-		return secret.Text{}, time.Time{}, w.bad(OperationChangeUsername, err)
-	}
-	return token, expires, nil
-}
-
 // Logout ends one refresh token. [ErrUnauthorized] means that the JWT was
 // refused: refresh it and try again.
 func (w *Whisp) Logout(ctx context.Context, jwt, refreshToken secret.Text) error {
@@ -229,28 +193,42 @@ func (w *Whisp) Logout(ctx context.Context, jwt, refreshToken secret.Text) error
 	return refusal(OperationLogout, a)
 }
 
-// ProbeKey asks whether Whisp accepts the API key in use, without creating
-// anything: registerUser with an empty body is 400 if the key is good, 401 or
-// 403 if not.
+// ChangeUsername renames the account that a JWT belongs to, and returns the JWT
+// that takes its place. From then on sign-in works only with the new name.
 //
-// It returns nil if the key is good (then a 401 at sign-in was about the
-// password), [ErrKeyChanged] if it is refused and another is good, and
-// WhispKeyRefused if none is. Any other error means that it could not be told.
-func (w *Whisp) ProbeKey(ctx context.Context) error {
-	before, _ := w.keys.current()
+// [*InvalidError] means a malformed name or one that is taken (the account's own
+// included), [ErrUnauthorized] that the JWT was refused: refresh it and try
+// again. Both mean that nothing changed. After WhispTimeout, WhispUnreachable,
+// WhispFailed or WhispBadAnswer the name may have changed nevertheless, as after
+// context.Canceled: [Whisp.User] tells. Like Register it
+// is repeated only where it surely was not processed, since a repetition after
+// a success would be told that the name is taken.
+func (w *Whisp) ChangeUsername(ctx context.Context, jwt secret.Text, newUsername string) (newJWT secret.Text, expires time.Time, err error) {
 	a, err := w.do(ctx, ours{
-		operation: operationProbe, method: http.MethodPost, path: pathRegister,
-		keyed: true, repeat: always, headerOnly: true, body: struct{}{},
+		operation: OperationChangeUsername, method: http.MethodPost, path: "/api/user/changeUsername",
+		bearer: jwt, repeat: surelyNotProcessed, headerOnly: true,
+		body: renameBody{newUsername},
 	})
-	switch {
-	case err != nil:
-		return err
-	case a.status != http.StatusBadRequest && a.status != http.StatusUnprocessableEntity:
-		return w.bad(operationProbe, fmt.Errorf("status %d", a.status))
-	case w.movedFrom(before):
-		return fmt.Errorf("%w: %w", ErrKeyChanged, problem.WhispKeyRefused().After(time.Second))
+	if err != nil {
+		return secret.Text{}, time.Time{}, err
 	}
-	return nil
+	return w.newJWT(OperationChangeUsername, a)
+}
+
+// newJWT reads the JWT that an answer carries in its Authorization header.
+func (w *Whisp) newJWT(operation string, a answer) (secret.Text, time.Time, error) {
+	if a.status != http.StatusOK {
+		return secret.Text{}, time.Time{}, refusal(operation, a)
+	}
+	token := bearer(a.header.Get("Authorization"))
+	if token.Empty() {
+		return secret.Text{}, time.Time{}, w.bad(operation, errors.New("no JWT in the Authorization header"))
+	}
+	_, expires, err := readJWT(token)
+	if err != nil {
+		return secret.Text{}, time.Time{}, w.bad(operation, err)
+	}
+	return token, expires, nil
 }
 
 // refusal is the error for an answer that is neither success nor 429 nor 5xx.

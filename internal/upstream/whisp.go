@@ -11,19 +11,13 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
 
 // ErrUnauthorized means that Whisp answered 401: the credentials, the refresh
 // token or the JWT were refused. At sign-in a revoked API key can look just the
-// same: [Whisp.ProbeKey] tells the two apart.
+// same as long as there is only one: [Whisp.ProbeKey] tells the two apart.
 var ErrUnauthorized = errors.New("whisp refuses the credentials")
-
-// ErrKeyChanged is returned by [Whisp.ProbeKey] and [Whisp.Register] when the key
-// that was in use is refused and another has taken its place: go through the
-// calls before it again.
-var ErrKeyChanged = errors.New("another API key is in use now")
 
 // InvalidError means that Whisp answered 400: a field is malformed, or the user
 // name or e-mail address is taken.
@@ -45,10 +39,13 @@ func (e *InvalidError) Error() string { return "whisp refuses the request as inv
 // It repeats a failed attempt (no answer, 429, 5xx) at most cfg.Retries times
 // with full jitter, where that is safe, and honours Retry-After up to
 // max_retry_wait. It never follows redirects and never keeps cookies.
+//
+// The API key in use is the most preferred one that Whisp accepts. One that it
+// refuses is set aside for key_retry and then probed; with all set aside, calls
+// that need one fail at once with WhispKeyRefused.
 type Whisp struct {
 	exchanger
 	keys    keys
-	logger  *slog.Logger
 	random  io.Reader
 	total   time.Duration
 	maxWait time.Duration
@@ -71,22 +68,20 @@ type WhispDeps struct {
 func NewWhisp(cfg WhispConfig, deps WhispDeps) (*Whisp, error) {
 	w := &Whisp{
 		exchanger: newExchanger(cfg, deps, deps.Endpoint.own),
-		logger:    deps.Logger,
+		keys:      keys{retry: cfg.KeyRetry.D(), clock: deps.Clock, logger: deps.Logger, metrics: deps.Metrics},
 		random:    deps.Rand,
 		total:     cfg.Timeouts.Total.D(),
 		maxWait:   cfg.MaxRetryWait.D(),
 		retries:   cfg.Retries,
 	}
-	if len(cfg.APIKeys) == 0 {
-		return nil, errors.New("whisp.api_keys is empty")
-	}
+	texts := make([]secret.Text, len(cfg.APIKeys))
 	for i, key := range cfg.APIKeys {
-		text := key.Text()
-		if text.Empty() || !validKey(text.Reveal()) {
-			return nil, fmt.Errorf("whisp.api_keys[%d] holds no usable key", i)
-		}
-		w.keys.list = append(w.keys.list, text)
+		texts[i] = key.Text()
 	}
+	if err := checkKeys(texts); err != nil {
+		return nil, err
+	}
+	w.keys.set(texts)
 	return w, nil
 }
 
@@ -107,7 +102,7 @@ func (w *Whisp) do(ctx context.Context, o ours) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.total)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
-		a, f := w.withKey(ctx, o)
+		a, f := w.once(ctx, o)
 		if f == nil {
 			return a, nil
 		}
@@ -132,33 +127,12 @@ func (w *Whisp) wait(f failure, attempt int) (time.Duration, bool) {
 	return f.err.RetryAfter + backoff(w.random, attempt, w.maxWait), true
 }
 
-// withKey is one attempt; a keyed call goes on through the keys while Whisp
-// refuses them, each tried once.
-func (w *Whisp) withKey(ctx context.Context, o ours) (answer, *failure) {
-	if !o.keyed {
-		return w.ask(ctx, w.call(o, secret.Text{}))
+// once is one attempt.
+func (w *Whisp) once(ctx context.Context, o ours) (answer, *failure) {
+	if o.keyed {
+		return w.withKey(ctx, o)
 	}
-	for range w.keys.list {
-		i, key := w.keys.current()
-		a, f := w.ask(ctx, w.call(o, key))
-		switch {
-		case f != nil:
-			return a, f
-		case o.keyRefused(a.status):
-			w.refuseKey(ctx, i)
-			if o.operation == operationRegister && len(w.keys.list) > 1 {
-				// Whoever registers has found out by sign-in that there is no
-				// account, and the key may have been why.
-				return answer{}, &failure{err: problem.WhispKeyRefused().Because(ErrKeyChanged).After(time.Second), connected: true}
-			}
-		case a.status == http.StatusUnauthorized && w.movedFrom(i):
-			// Meanwhile another call found this key refused, so the 401 may
-			// have been about the key.
-		default:
-			return a, nil
-		}
-	}
-	return answer{}, &failure{err: problem.WhispKeyRefused(), connected: true}
+	return w.ask(ctx, w.call(o, secret.Text{}))
 }
 
 func (w *Whisp) call(o ours, key secret.Text) call {
@@ -191,23 +165,4 @@ func (w *Whisp) request(ctx context.Context, o ours, key secret.Text) (*http.Req
 		request.Header.Set("X-Api-Key", key.Reveal())
 	}
 	return request, nil
-}
-
-// keyRefused reports whether a status is about the API key. At sign-in a 401 is
-// not (it is the password, as far as one can tell); registerUser has no
-// credentials but the key.
-func (o ours) keyRefused(status int) bool {
-	return status == http.StatusForbidden ||
-		status == http.StatusUnauthorized && o.operation != operationSignIn
-}
-
-func (w *Whisp) refuseKey(ctx context.Context, i int64) {
-	w.keys.refuse(i)
-	w.metrics.keys.Inc()
-	w.logger.ErrorContext(ctx, "whisp refuses an API key of whisp.api_keys; the next is used, if there is one", slog.Int64("index", i))
-}
-
-func (w *Whisp) movedFrom(i int64) bool {
-	now, _ := w.keys.current()
-	return now != i
 }

@@ -30,6 +30,9 @@ func (p *passage) answer(response *http.Response) error {
 			return err
 		}
 	}
+	if p.route.Operation == OperationChangeUsername && response.StatusCode < 300 && p.events.Renamed != nil {
+		p.events.Renamed(p.session, bearer(response.Header.Get("Authorization")))
+	}
 	if p.events.Passed != nil {
 		p.events.Passed(p.session, p.route.Operation, response.StatusCode)
 	}

@@ -14,6 +14,7 @@ type WhispConfig struct {
 	URL             setting.URL      `yaml:"url" doc:"Base URL of the Whisp cluster, such as https://acme.api.whispchat.com; required."`
 	AllowHTTP       bool             `yaml:"allow_http" doc:"Accept a plain http url that is not loopback, which shows the API key to the network between."`
 	APIKeys         []setting.Secret `yaml:"api_keys" doc:"API keys in order of preference: the first that Whisp accepts is used; 1 to 8."`
+	KeyRetry        setting.Duration `yaml:"key_retry" doc:"How long an API key that Whisp refuses is set aside before it is tried again; 5s to 1h."`
 	CAFile          string           `yaml:"ca_file" doc:"PEM file with the certificate authorities to trust for url instead of the system's."`
 	Timeouts        WhispTimeouts    `yaml:"timeouts"`
 	Retries         int              `yaml:"retries" doc:"How often a call of ours that may be repeated is repeated; 0 to 2."`
@@ -56,6 +57,7 @@ func DefaultWhispConfig() WhispConfig {
 			Total:          setting.Duration(15 * time.Second),
 			Proxied:        setting.Duration(2 * time.Minute),
 		},
+		KeyRetry:        setting.Duration(time.Minute),
 		Retries:         2,
 		MaxRetryWait:    setting.Duration(2 * time.Second),
 		Breaker:         BreakerConfig{Failures: 10, OpenFor: setting.Duration(5 * time.Second)},
@@ -78,6 +80,7 @@ func (c WhispConfig) Validate() error {
 		p.Add("url", "has a path that is not canonical", "leave the path out")
 	}
 	c.validateKeys(&p)
+	bounds(&p, "key_retry", c.KeyRetry, 5*time.Second, time.Hour)
 	bounds(&p, "timeouts.dial", c.Timeouts.Dial, 10*time.Millisecond, time.Minute)
 	bounds(&p, "timeouts.tls_handshake", c.Timeouts.TLSHandshake, 10*time.Millisecond, time.Minute)
 	bounds(&p, "timeouts.response_header", c.Timeouts.ResponseHeader, 10*time.Millisecond, 5*time.Minute)

@@ -33,6 +33,11 @@ const (
 type Events struct {
 	// TicketIssued tells that Whisp gave this session a realtime ticket.
 	TicketIssued func(session string, ticket secret.Text)
+	// Renamed tells that Whisp changed the user name of this session's account.
+	// jwt takes the place of the one that the browser sent; it is empty if the
+	// answer brought none. No answer, or one that is refused here, may hide a
+	// change that nobody is told of.
+	Renamed func(session string, jwt secret.Text)
 	// Passed tells that Whisp answered a call of this session.
 	Passed func(session, operation string, status int)
 }

@@ -53,3 +53,7 @@ func (b *Broker) Find(ctx context.Context, id identity.Identity) (Account, bool,
 func (b *Broker) Release(ctx context.Context, id identity.Identity) error {
 	return b.accounts.links.drop(ctx, id.Key())
 }
+
+// Preview returns what an identity would be registered as. It asks nobody and
+// writes nothing; whether a name is free it cannot tell.
+func (b *Broker) Preview(id identity.Identity) Profile { return b.deps.Mapping.Profile(id) }

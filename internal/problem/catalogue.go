@@ -191,6 +191,27 @@ func AccountLost() *Problem {
 		Message: "Your chat account can no longer be opened. Ask your administrator."}
 }
 
+// AccountUnknown: no account is linked to the identity that an administrator
+// asked for.
+func AccountUnknown() *Problem {
+	return &Problem{Status: http.StatusNotFound, Code: "account_unknown", Title: "No account linked",
+		Message: "No chat account is linked to this identity."}
+}
+
+// Administration.
+
+// AdminTokenRefused: the admin API was called without its token or with another.
+func AdminTokenRefused() *Problem {
+	return &Problem{Status: http.StatusUnauthorized, Code: "admin_token_refused", Title: "Admin token refused",
+		Message: "The admin API needs the token of server.admin_token in the Authorization header."}
+}
+
+// IdentityInvalid: an administrator named an identity that cannot be one.
+func IdentityInvalid() *Problem {
+	return &Problem{Status: http.StatusUnprocessableEntity, Code: "identity_invalid", Title: "Identity not valid",
+		Message: "An identity needs an issuer and a subject of 1 to 255 bytes without control characters."}
+}
+
 // Realtime.
 
 // TicketRefused: no ticket, or one that is used, late or another session's.

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// adminRoutes are the admin listener's. It has no authentication of its own and
-// tells nothing private; it belongs on loopback or a cluster network.
+// adminRoutes are the admin listener's. Only /admin/ asks for authentication; the
+// rest tells nothing private. It belongs on loopback or a cluster network.
 func (s *Server) adminRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
@@ -18,6 +18,9 @@ func (s *Server) adminRoutes() http.Handler {
 	if s.parts.Assertions != nil {
 		mux.HandleFunc("GET /jwks", s.writeJWKS)
 	}
+	api := newAdminAPI(s.cfg.AdminToken.Text(), s.deps, s.draining.Load)
+	adminAccounts{s.parts.Broker, s.draining.Load}.register(api)
+	mux.Handle("/admin/", api.mux)
 	if s.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Listen            string           `yaml:"listen" doc:"Address of the public listener, host:port; an empty host means every interface."`
 	AdminListen       string           `yaml:"admin_listen" doc:"Address of the admin listener (/healthz, /readyz, /metrics), host:port; keep it off the internet."`
+	AdminToken        setting.Secret   `yaml:"admin_token" doc:"Bearer token of the admin API (/admin/… on the admin listener: make, look up and release accounts), at least 32 bytes; without one there is no such API."`
 	ExtraHosts        []string         `yaml:"extra_hosts" doc:"Host headers served besides public_url's own, host or host:port; any other host is answered 421."`
 	AllowedOrigins    []setting.URL    `yaml:"allowed_origins" doc:"Origins besides public_url's own whose pages may use the session: CORS with credentials, and sockets. Only origins of the same site get the cookie (SameSite=Lax)."`
 	TrustedProxies    []string         `yaml:"trusted_proxies" doc:"Addresses or CIDR ranges of reverse proxies in front of whisp-bff: only they may say who the client is (X-Forwarded-For) and name a request (X-Request-Id)."`
@@ -47,6 +48,9 @@ func (c Config) Validate() error {
 	}
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
 		p.Add("admin_listen", "is the same as listen", "give it a port of its own, which browsers cannot reach")
+	}
+	if length := len(c.AdminToken.Text().Reveal()); length > 0 && length < minAdminToken {
+		p.Addf("admin_token", "is too short", "it has %d bytes; use at least %d, such as the output of: openssl rand -base64 32", length, minAdminToken)
 	}
 	for i, proxy := range c.TrustedProxies {
 		if _, err := parsePrefix(proxy); err != nil {
@@ -82,6 +86,9 @@ func (c Config) Validate() error {
 	}
 	return p.Err()
 }
+
+// minAdminToken is 256 bits: nobody guesses it, however fast they try.
+const minAdminToken = 32
 
 func parsePrefix(text string) (netip.Prefix, error) {
 	if strings.Contains(text, "/") {

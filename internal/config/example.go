@@ -151,7 +151,7 @@ func explanation(key Key) string {
 	case active:
 	case !key.Section && len(key.Keys) > 0:
 		text += " None by default; an element with everything it can have:"
-	case key.Example != "" && strings.HasPrefix(key.Default, "{"):
+	case key.Example != "" && !strings.Contains(key.Doc, "required") && !strings.Contains(key.Path, "[]"):
 		text += " None by default; an example:"
 	}
 	return text

@@ -75,8 +75,8 @@ func TestExampleLoads(t *testing.T) {
 }
 
 // everythingShown removes every "#" in the first column from a line that is a
-// setting, and asks every source, so that each section's Validate looks at what
-// is shown. Only the second of two keys for one purpose stays a comment.
+// setting, and makes use of every section, so that each one's Validate looks at
+// what is shown. Only secrets that exclude another one stay comments.
 func everythingShown(t *testing.T) *File {
 	t.Helper()
 	content, err := os.ReadFile(examplePath)
@@ -86,8 +86,12 @@ func everythingShown(t *testing.T) *File {
 	_, settings, _ := strings.Cut(string(content), "\n\n") // behind the head
 	settings = regexp.MustCompile(`(?m)^#(\s*(?:- )?(?:[A-Za-z_-]+:|"))`).ReplaceAllString(settings, "$1")
 	settings = strings.Replace(settings, "sources: [session]", "sources: [session, bearer, introspection, forwarded, app_session]", 1)
-	settings = strings.Replace(settings, "    private_key:", "#    private_key:", 1)
-	if left := regexp.MustCompile(`(?m)^#.*[:\]}"]$`).FindAllString(settings, -1); len(left) != 1 {
+	settings = strings.Replace(settings, "kind: memory", "kind: redis", 1)
+	exclusive := []string{"    private_key:", "    sentinel_password:"}
+	for _, key := range exclusive {
+		settings = strings.Replace(settings, key, "#"+key, 1)
+	}
+	if left := regexp.MustCompile(`(?m)^#.*[:\]}"]$`).FindAllString(settings, -1); len(left) != len(exclusive) {
 		t.Errorf("these look like settings and were not tried: %q", left)
 	}
 	return loadExample(t, settings)
@@ -97,7 +101,7 @@ func everythingShown(t *testing.T) *File {
 // the samples, it is the default.
 func TestExampleShowsDefaults(t *testing.T) {
 	shown, plain := everythingShown(t), DefaultFile()
-	shown.Identity.Sources = plain.Identity.Sources
+	shown.Identity.Sources, shown.Store.Kind = plain.Identity.Sources, plain.Store.Kind
 	compare(t, "", reflect.ValueOf(*shown), reflect.ValueOf(*plain))
 }
 

@@ -58,6 +58,9 @@ var samples = map[string]string{ //nolint:gosec // G101 sees names of files
 
 	"whisp.extra_routes[].method": "POST",
 	"whisp.extra_routes[].path":   "/api/chat/pin/{chatId}",
+
+	"store.redis.addresses": `["redis.internal:6379"]`,
+	"store.seal_keys":       "[{file: /run/secrets/store-seal-key}]",
 }
 
 // elementDefaults is what a list's element of type t has where it says nothing.

@@ -38,5 +38,6 @@ app.get("/", (_req, res) => res.type("html").send("<!doctype html><title>Passpor
 const server = app.listen(0, "127.0.0.1", () => {
   console.log(JSON.stringify({ url: `http://127.0.0.1:${server.address().port}` }));
 });
+server.keepAliveTimeout = 300_000; // longer than whoever asks keeps connections
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,12 +35,6 @@ func nginxBlock(t testing.TB) string {
 // startNginx runs nginx with the documented configuration; only addresses differ.
 func startNginx(t testing.TB, origin, bff, app string) {
 	t.Helper()
-	program, err := exec.LookPath("nginx")
-	if err != nil {
-		if program, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			t.Fatal("nginx is missing: install the package nginx-light")
-		}
-	}
 	block := nginxBlock(t)
 	for documented, ours := range map[string]string{
 		"listen      80;":                                           "listen 127.0.0.1:" + portOf(origin) + ";",
@@ -68,7 +61,7 @@ func startNginx(t testing.TB, origin, bff, app string) {
 	if err := os.WriteFile(file, []byte(text+block+"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nginx := start(t, "nginx", program, "-p", dir, "-e", "stderr", "-c", file)
+	nginx := start(t, "nginx", tools.nginx, "-p", dir, "-e", "stderr", "-c", file)
 	eventually(t, "nginx listening", func() bool {
 		select {
 		case <-nginx.exited:

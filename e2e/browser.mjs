@@ -2,7 +2,9 @@
 // answered by {"id":1,"value":…} or {"id":1,"error":"…"}. Commands run side by side; whoever
 // wants an order waits for the answer. Ends with its standard input.
 //
-//   node browser.mjs /usr/bin/chromium
+//   node browser.mjs /usr/bin/chromium 90000
+//
+// The number is how long to wait for anything, in milliseconds.
 //
 // Pages are called by name; a page "alice/2" belongs to the context (cookies,
 // storage) "alice". Every answer any page got is recorded with headers and
@@ -11,9 +13,10 @@
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = Number(process.argv[3]);
 
 const browser = await chromium.launch({
+  timeout: PATIENCE_MS,
   executablePath: process.argv[2],
   headless: true,
   args: [
@@ -66,9 +69,9 @@ const commands = {
   fill: ({ page, selector, text }) => page.locator(selector).fill(text),
   type: ({ page, selector, text }) => page.locator(selector).pressSequentially(text),
   press: ({ page, selector, key }) => page.locator(selector).first().press(key),
-  async wait({ page, selector, text, state = "visible" }) {
+  async wait({ page, selector, text, state = "visible", timeout = PATIENCE_MS }) {
     const found = text === undefined ? page.locator(selector) : page.locator(selector).filter({ hasText: text });
-    await found.first().waitFor({ state });
+    await found.first().waitFor({ state, timeout });
   },
   waitURL: ({ page, prefix }) => page.waitForURL((url) => url.href.startsWith(prefix)),
   text: ({ page, selector }) => page.locator(selector).first().innerText(),
@@ -76,6 +79,11 @@ const commands = {
   url: ({ page }) => page.url(),
   evaluate: ({ page, script, argument }) => page.evaluate(`(${script})(${JSON.stringify(argument ?? null)})`),
   shot: async ({ page, path }) => void (await page.screenshot({ path, animations: "disabled" })),
+  async shotAll({ directory, prefix }) {
+    for (const [name, page] of pages) {
+      if (!page.isClosed()) await page.screenshot({ path: `${directory}/${prefix}-${name.replaceAll("/", "-")}.png` });
+    }
+  },
   scheme: ({ page, dark }) => page.emulateMedia({ colorScheme: dark ? "dark" : "light" }),
   size: ({ page, width, height }) => page.setViewportSize({ width, height }),
   cookies: ({ page: _, context }) => contexts.get(context).cookies(),

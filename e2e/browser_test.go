@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,11 +43,17 @@ type exchange struct {
 // unless it contains one of the expected texts.
 func newBrowser(t testing.TB, expected ...string) *browser {
 	t.Helper()
-	b := &browser{process: startScript(t, "browser.mjs", tools.chromium), next: 1, waiting: map[int]chan reply{}}
+	b := &browser{process: startScript(t, "browser.mjs", tools.chromium, strconv.FormatInt(patience.Milliseconds(), 10)), next: 1, waiting: map[int]chan reply{}}
 	var hello reply
 	b.process.line(t, &hello)
 	go b.read()
 	t.Cleanup(func() {
+		if t.Failed() {
+			name := "failed-" + strings.ReplaceAll(t.Name(), "/", "-")
+			if _, err := b.ask(command{"do": "shotAll", "directory": "screenshots", "prefix": name}); err == nil {
+				t.Logf("what the tabs show is in screenshots/%s-*.png", name)
+			}
+		}
 		for _, complaint := range call[[]string](t, b, command{"do": "complaints"}) {
 			if !containsAny(complaint, expected) {
 				t.Errorf("the console says: %s", complaint)
@@ -106,7 +113,7 @@ func (b *browser) ask(c command) (json.RawMessage, error) {
 		return r.Value, nil
 	case <-b.process.exited:
 		return nil, fmt.Errorf("the browser ended: %s", b.process.log.tail(3000))
-	case <-time.After(3 * patience):
+	case <-time.After(patience + patience/2): // the browser gives up earlier, and says why
 		return nil, fmt.Errorf("the browser does not answer %s", line)
 	}
 }

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"flag"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,12 +14,16 @@ import (
 
 var openLine = regexp.MustCompile(`^  Open +(http://localhost:\d+)$`)
 
+var update = flag.Bool("update", false, "take the picture of the README anew: docs/demo.png")
+
 // The demo as a new user sees it: the one command, two people, a chat, every
 // screen in light and dark, wide and on a phone (e2e/screenshots), Ctrl-C.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
-	demo := start(t, "whisp-demo", tools.demo, "--bff", tools.bff)
+	command := exec.Command(tools.demo, "--bff", tools.bff)
+	command.Env = append(os.Environ(), "TMPDIR="+temporary)
+	demo := startCommand(t, "whisp-demo", command)
 	st := &stack{origin: demoURL(t, demo)}
 	b := newBrowser(t, loadFailures)
 	wide := window{Width: 1440, Height: 900}
@@ -45,12 +51,14 @@ func TestDemo(t *testing.T) {
 	carol.sees(t, "#chat-title", "Alice Anderson")
 	carol.say(t, "Lunch at half past twelve?")
 	alice.sees(t, ".badge", "1")
-	bob.fill(t, "#draft", "I")
-	alice.sees(t, "#typing", "Bob Brown is typing")
+	bob.types(t, alice)
 	alice.shots(t, "chat")
 	alice.click(t, "#code-toggle")
 	alice.sees(t, "#code-lines mark", `whisp.setAuth(await post("/auth/whisp/sign-in"));`)
 	alice.shots(t, "three-lines")
+	if *update {
+		alice.picture(t, "../docs/demo.png")
+	}
 	alice.click(t, "#code-close")
 	alice.click(t, "#log-out") // the provider has an id_token_hint and does not ask
 	alice.sees(t, "#sign-in-button", "Sign in")
@@ -128,6 +136,18 @@ func react(t *testing.T, person *tab, message, reaction string) {
 	person.sees(t, choice, "")
 	person.press(t, choice, "Enter")
 	person.sees(t, row+` [data-reaction="`+reaction+`"]`, "")
+}
+
+// picture takes the README's picture. GitHub shows it some 830 pixels wide.
+func (p *tab) picture(t testing.TB, file string) {
+	t.Helper()
+	const limit = 200 << 10
+	p.do(t, "size", command{"width": 1280, "height": 800})
+	p.do(t, "scheme", command{"dark": false})
+	p.do(t, "shot", command{"path": file})
+	if info, err := os.Stat(file); err != nil || info.Size() > limit {
+		t.Errorf("%s: %v, has %d bytes of %d", file, err, info.Size(), limit)
+	}
 }
 
 // shots takes a picture in light and dark, wide and as on a phone.

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/whispsim"
 )
@@ -18,7 +17,8 @@ import (
 // anywhere: every secret in every log line and metric, and those of the server
 // in every answer a browser got (security.md 42, 46, 63).
 func TestNoSecretLeaks(t *testing.T) {
-	st := newStack(t, setup{sim: whispsim.Config{JWTLife: 5 * time.Second}, logLevel: "debug"})
+	t.Parallel()
+	st := newStack(t, setup{logLevel: "debug"})
 	b := newBrowser(t, loadFailures)
 	alice, bob := b.open(t, st, "alice", window{}), b.open(t, st, "bob", window{})
 	bob.signIn(t, "bob")
@@ -29,6 +29,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	bob.click(t, "#chats .row")
 	bob.sees(t, ".theirs .bubble", "Hello")
 	bob.watchStatus(t)
+	st.jwtsExpire()
 	st.sim.CloseSockets(1012, "restart")
 	bob.statusWas(t, "Reconnecting", "Connected")
 	alice.sees(t, "#status", "Connected")

@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for anything before it gives up.
-const patience = 20 * time.Second
+// patience is how long a test waits for what merely must happen, before it
+// gives up: long, since the machine may be busy with other things.
+const patience = 90 * time.Second
 
 // process is a child process that ends with the test.
 type process struct {
@@ -41,7 +42,12 @@ func startScript(t testing.TB, script string, args ...string) *process {
 // start runs a program until the test ends or [process.stop].
 func start(t testing.TB, name string, program string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(program, args...), log: &logbook{}, lines: make(chan string, 1024), exited: make(chan struct{})}
+	return startCommand(t, name, exec.Command(program, args...))
+}
+
+func startCommand(t testing.TB, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{name: name, cmd: cmd, log: &logbook{}, lines: make(chan string, 1024), exited: make(chan struct{})}
 	p.cmd.Stderr = p.log
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -124,8 +130,8 @@ func (p *process) line(t testing.TB, into any) {
 		if err := json.Unmarshal([]byte(line), into); err != nil {
 			t.Fatalf("%s printed %q: %v", p.name, line, err)
 		}
-	case <-time.After(2 * patience):
-		t.Fatalf("%s printed nothing for %s\n%s", p.name, 2*patience, p.log.tail(6000))
+	case <-time.After(patience):
+		t.Fatalf("%s printed nothing for %s\n%s", p.name, patience, p.log.tail(6000))
 	}
 }
 

@@ -31,7 +31,7 @@ function open(ticket) {
   const socket = new SockJS(url, null, {
     transports: [options.transport],
     transportOptions: { websocket: { headers } },
-    timeout: 10_000,
+    timeout: 60_000,
   });
   const opened = () => (transport = socket.transport);
   socket.addEventListener("open", opened);

@@ -53,6 +53,7 @@ func TestSocketsInNode(t *testing.T) {
 }
 
 func TestSocketsInChromium(t *testing.T) {
+	t.Parallel()
 	st := newStack(t, setup{})
 	b := newBrowser(t)
 	tab := b.open(t, st, "alice", window{})

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ type stack struct {
 	origin string // where browsers go: http://localhost:…
 	admin  string
 	sim    *whispsim.Server
+	ahead  atomic.Int64 // how far Whisp's clock is ahead of ours, a time.Duration
 	bff    *process
 
 	apiKey, clientSecret, masterSecret string
@@ -54,6 +57,7 @@ func newStack(t testing.TB, s setup) *stack {
 		masterSecret: rand.Text() + rand.Text(),
 	}
 	s.sim.APIKeys = []secret.Text{secret.New(st.apiKey)}
+	s.sim.Clock = func() time.Time { return time.Now().Add(time.Duration(st.ahead.Load())) }
 	s.sim.SockJSClientURL = st.origin + "/lab/sockjs.js"
 	st.sim = whispsim.New(s.sim)
 	whisp := httptest.NewServer(st.sim)
@@ -148,6 +152,9 @@ func (st *stack) readyz() int {
 	return resp.StatusCode
 }
 
+// jwtsExpire makes every JWT that Whisp has given out expire now.
+func (st *stack) jwtsExpire() { st.ahead.Add(int64(10 * time.Minute)) }
+
 func (st *stack) metrics(t testing.TB) string {
 	t.Helper()
 	resp, err := http.Get(st.admin + "/metrics")
@@ -174,6 +181,10 @@ func appWithLab(t testing.TB) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", app)
+	mux.HandleFunc("GET /lab/blank", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, `<!doctype html><title>Blank</title><link rel="icon" href="data:,">`)
+	})
 	for path, file := range map[string]string{
 		"/lab/":            "lab/index.html",
 		"/lab/lab.mjs":     "lab/lab.mjs",
@@ -201,19 +212,25 @@ func mediaType(file string) string {
 	return "text/javascript; charset=utf-8"
 }
 
-// freePorts returns n different ports nobody listens on now.
+// freePorts returns n different ports nobody listens on now. They are below those
+// that systems give to connections and to port 0 by themselves, or one might be
+// taken until a child process listens on it.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := 10_000 + mathrand.IntN(20_000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		defer func() { _ = listener.Close() }()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		defer func() { _ = listener.Close() }() // at the end: all are different
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatal("no free ports")
+	return nil
 }
 
 func portOf(url string) string { return url[strings.LastIndex(url, ":")+1:] }

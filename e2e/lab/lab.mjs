@@ -9,7 +9,7 @@ window.lab = async ({ transport, chatId, message }) => {
   let used = "plain";
   const open = () => {
     if (transport === "plain") return new WebSocket(url.replace(/^http/, "ws"), ["v12.stomp", "v11.stomp", "v10.stomp"]);
-    const socket = new window.SockJS(url, null, { transports: [transport], timeout: 10_000 });
+    const socket = new window.SockJS(url, null, { transports: [transport], timeout: 60_000 });
     socket.addEventListener("open", () => (used = socket.transport));
     return socket;
   };

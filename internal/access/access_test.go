@@ -70,6 +70,9 @@ func TestRules(t *testing.T) {
 		"/admin%00":             "refused",
 		"/admin.":               "refused",
 		"/admin%20":             "refused",
+		"/admin%23x":            "refused",
+		"/admin%3Fx":            "refused",
+		"/admin%c0%ae":          "refused",
 		"/%61dmin/x":            "admin",
 		"/else?x=/assets/x.js":  "both",
 		"/admin?public=/assets": "admin",
@@ -161,6 +164,11 @@ func TestAssertions(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, claims[name], want)
 		}
 	}
+	flooded := admin
+	flooded.Claims = map[string]any{"groups": strings.Repeat("x", 5000)}
+	if long, err := a.Sign(flooded); err != nil || len(long.Reveal()) > 1000 {
+		t.Errorf("an assertion of %d bytes: %v", len(long.Reveal()), err)
+	}
 	if groups, ok := claims["groups"].([]any); !ok || len(groups) != 2 {
 		t.Errorf("groups: %v", claims["groups"])
 	}
@@ -238,7 +246,12 @@ func TestConfigValidate(t *testing.T) {
 			c.Rules = []access.Rule{{Path: "/a", Claim: "x", Equals: "1", Require: access.Public}}
 		}, []string{"rules[0].require"}},
 		"a header of the protocol": {func(c *access.Config) { c.Headers = map[string]string{"cookie": "sub", "X_User": "sub", "X-Ok": "sub"} }, []string{"headers.X_User", "headers.cookie"}},
-		"a life of a day":          {func(c *access.Config) { c.Assertion.Life = setting.Duration(24 * time.Hour) }, []string{"assertion.life"}},
+		"one header twice":         {func(c *access.Config) { c.Headers = map[string]string{"X-User": "sub", "x-user": "email"} }, []string{"headers.x-user"}},
+		"the assertion's": {func(c *access.Config) {
+			c.Assertion.Enabled, c.Headers = true, map[string]string{"x-whisp-bff-assertion": "sub"}
+		}, []string{"assertion.header"}},
+		"what the app needs": {func(c *access.Config) { c.Headers = map[string]string{"Content-Type": "sub"} }, []string{"headers.Content-Type"}},
+		"a life of a day":    {func(c *access.Config) { c.Assertion.Life = setting.Duration(24 * time.Hour) }, []string{"assertion.life"}},
 	} {
 		cfg := access.DefaultConfig()
 		tt.change(&cfg)

@@ -70,6 +70,7 @@ func TestKeyRevoked(t *testing.T) {
 	s.whisp.RevokeKey(secretOf(apiKey))
 	alice.send(t, http.MethodPost, "/auth/whisp/sign-in", sameOrigin).want(http.StatusServiceUnavailable, "whisp_key_refused")
 	s.whisp.RestoreKey(secretOf(apiKey))
+	s.clock.advance(time.Minute) // whisp.key_retry
 	alice.signIn(t)
 }
 

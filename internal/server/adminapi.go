@@ -74,7 +74,7 @@ func (a *adminAPI) endpoint(path string, methods map[string]func(*adminCall) err
 		if err != nil && r.Context().Err() == nil {
 			problem.Write(c, id, problem.From(err))
 		}
-		a.log(c, path, id, a.clock().Sub(began), err)
+		a.log(c, path, id, a.clock().Sub(began), err) //nolint:contextcheck // c carries the request and its context
 	})
 }
 

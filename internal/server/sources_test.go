@@ -113,7 +113,7 @@ type way struct {
 
 func ways() []way {
 	cookie := func(name, value string) option {
-		return func(r *http.Request) { r.AddCookie(&http.Cookie{Name: name, Value: value}) } //nolint:gosec // a request's
+		return func(r *http.Request) { r.AddCookie(&http.Cookie{Name: name, Value: value}) }
 	}
 	token := func(place func(string) option) func(testing.TB, *stack, string) option {
 		return func(t testing.TB, s *stack, person string) option { return place(mint(t, s, person, time.Hour)) }

@@ -137,14 +137,33 @@ func (l *Lease) keep(ctx context.Context) {
 type leases struct {
 	ctx    context.Context // the life of the store
 	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards the start of a goroutine against close
+	closed bool
 	group  sync.WaitGroup
 }
+
+var errClosed = fmt.Errorf("%w: store is closed", ErrUnavailable)
 
 func (s *leases) init() { s.ctx, s.cancel = context.WithCancel(context.Background()) }
 
 func (s *leases) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.cancel()
 	s.group.Wait()
+}
+
+// run runs work in a goroutine that close waits for; false means too late.
+func (s *leases) run(work func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.group.Go(work)
+	return true
 }
 
 // acquire waits for the lock; see [Store].Lock.
@@ -152,27 +171,29 @@ func (s *leases) acquire(ctx context.Context, engine lockEngine, key, owner stri
 	ttl = max(ttl, shortestLease)
 	patience, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	wait := firstWait
-	for {
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		l := &Lease{engine: engine, key: key, owner: owner, ttl: ttl, lost: make(chan struct{}), ended: make(chan struct{})}
 		l.expiry = time.AfterFunc(ttl, l.lose)
 		token, held, err := engine.tryLock(patience, key, owner, ttl)
 		if err == nil && !held {
 			l.Token = token
-			s.start(l) //nolint:contextcheck // the lease outlives the wait for it
-			return l, nil
+			return s.start(l) //nolint:contextcheck // the lease outlives the wait for it
 		}
 		l.expiry.Stop()
 		if err != nil {
+			// The store may have taken the lock all the same: nobody should wait for that.
+			s.run(func() { _ = engine.unlock(s.ctx, key, owner) })
+			if wait > firstWait && patience.Err() != nil {
+				return nil, gaveUp(ctx)
+			}
 			return nil, err
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // spreads load, keeps no secret
 		select {
 		case <-timer.C:
-			wait = min(2*wait, longestWait)
 		case <-s.ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("%w: store is closed", ErrUnavailable)
+			return nil, errClosed
 		case <-patience.Done():
 			timer.Stop()
 			return nil, gaveUp(ctx)
@@ -191,11 +212,16 @@ func gaveUp(ctx context.Context) error {
 	}
 }
 
-func (s *leases) start(l *Lease) {
+func (s *leases) start(l *Lease) (*Lease, error) {
 	renewals, cancel := context.WithCancel(s.ctx)
 	l.cancel = cancel
-	s.group.Go(func() {
+	if !s.run(func() {
 		l.keep(renewals)
 		cancel()
-	})
+	}) {
+		cancel()
+		l.expiry.Stop()
+		return nil, errClosed // the lock ends by its ttl
+	}
+	return l, nil
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/redis/go-redis/v9/logging"
@@ -8,6 +9,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests wait for servers and expiries, not for a processor.
+	if err := flag.Set("test.parallel", "20"); err != nil {
+		panic(err)
+	}
 	logging.Disable() // go-redis's own; servers die here all the time
 	goleak.VerifyTestMain(m)
 }

@@ -44,7 +44,7 @@ func (m *Memory) Subscribe(ctx context.Context, channel string) (<-chan []byte, 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, fmt.Errorf("%w: store is closed", ErrUnavailable)
+		return nil, errClosed
 	}
 	if c.open[channel] == nil {
 		c.open[channel] = make(map[*memorySubscription]struct{})

@@ -46,6 +46,9 @@ func (r *Redis) Subscribe(ctx context.Context, channel string) (<-chan []byte, e
 
 // subscribe returns a connection on which Redis has confirmed the subscription.
 func (r *Redis) subscribe(ctx context.Context, channel string) (*redis.PubSub, error) {
+	if err := ctx.Err(); err != nil { // go-redis does not look
+		return nil, failed(ctx, "subscribe", err)
+	}
 	limit, cancel := r.within(ctx)
 	defer cancel()
 	conn := r.client.Subscribe(limit, r.channel(channel))

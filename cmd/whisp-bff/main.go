@@ -28,6 +28,9 @@ func main() {
 	err := newCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil {
+		if code, ok := errors.AsType[exitCode](err); ok {
+			os.Exit(int(code))
+		}
 		if !errors.Is(err, errReported) {
 			fmt.Fprintln(os.Stderr, "whisp-bff:", err)
 		}
@@ -54,7 +57,7 @@ Without a subcommand it serves, like "whisp-bff serve".`,
 	serve := newServe()
 	root.Flags().AddFlagSet(serve.Flags())
 	root.RunE = serve.RunE
-	root.AddCommand(serve, newValidate(), newVersion())
+	root.AddCommand(serve, newValidate(), newAccounts(), newVersion())
 	return root
 }
 

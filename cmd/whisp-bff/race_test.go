@@ -1,0 +1,6 @@
+//go:build race
+
+package main
+
+// raceDetector multiplies what a process needs.
+const raceDetector = true

@@ -43,30 +43,32 @@ type process struct {
 func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	p := &process{cfg: cfg, logger: logger, clock: time.Now, registry: telemetry.NewRegistry(telemetry.ReadVersion(version))}
 
-	// One store each, so that none can push another's values out.
-	var (
-		sessionStore = store.NewMemory(cfg.Store, p.clock)
-		accountStore = store.NewMemory(cfg.Store, p.clock) // links and grants
-		usedLogins   = store.NewMemory(cfg.Store, p.clock)
-	)
-	provider, err := p.login(usedLogins)
+	stores, err := p.openStores(ctx)
 	if err != nil {
 		return err
 	}
-	holders := p.holders(sessionStore, provider)
+	defer stores.close()
+	endings := newEndings(stores, p.logger)
+	provider, err := p.login(stores.logins)
+	if err != nil {
+		return err
+	}
+	holders := p.holders(stores.sessions, provider, endings)
 	whisp, err := p.whisp()
 	if err != nil {
 		return err
 	}
 	defer whisp.endpoint.Close()
-	accounts, err := p.broker(whisp.client, accountStore, holders)
+	accounts, err := p.broker(whisp.client, stores.accounts, holders)
 	if err != nil {
 		return err
 	}
-	realtime, err := p.realtime(whisp, holders)
+	realtime, err := p.realtime(whisp, holders, stores.tickets(cfg.Realtime, p.clock))
 	if err != nil {
 		return err
 	}
+	endings.tunnels, endings.grants = realtime, accounts
+	defer endings.listen(ctx)()
 	sources, err := p.identity(holders.Sessions)
 	if err != nil {
 		return err
@@ -84,8 +86,8 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 
 	whispBFF, err := server.New(cfg.Server, server.Deps{
 		PublicURL: cfg.PublicURL, PostLogoutPath: cfg.Login.PostLogoutPath,
-		DurableLinks: accountStore.Durable(),
-		DrainTime:    cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
+		Denied: p.denied(stores.accounts.Durable()), Ended: endings.announce,
+		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
 		Clock: p.clock, Logger: logger, Metrics: p.registry,
 	}, server.Parts{
 		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
@@ -100,6 +102,62 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 		return err
 	}
 	return whispBFF.Run(ctx, public, admin)
+}
+
+// stores are where everything is kept. In memory each has its own bound, so that
+// none can push another's values out; Redis is one for all.
+type stores struct {
+	sessions, accounts, logins store.Store
+	opened                     []store.Store
+}
+
+func (s *stores) close() {
+	for _, opened := range s.opened {
+		_ = opened.Close() // nothing can be lost: values are written when they are set
+	}
+}
+
+func (p *process) openStores(ctx context.Context) (*stores, error) {
+	s := &stores{}
+	for _, into := range []*store.Store{&s.sessions, &s.accounts, &s.logins} {
+		if p.cfg.Store.Kind == store.KindRedis && len(s.opened) > 0 {
+			*into = s.opened[0]
+			continue
+		}
+		opened, err := store.Open(ctx, p.cfg.Store, p.clock, store.Deps{Logger: p.logger})
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.opened = append(s.opened, opened)
+		*into = opened
+	}
+	return s, nil
+}
+
+// shared reports whether other replicas use the same store.
+func (s *stores) shared() bool { return s.sessions == s.accounts }
+
+// tickets returns nil, for a table in the process, unless the store is shared.
+func (s *stores) tickets(cfg sockproxy.Config, clock func() time.Time) sockproxy.Tickets {
+	if !s.shared() {
+		return nil
+	}
+	return sockproxy.NewSharedTickets(s.sessions, clock, cfg.TicketLife.D())
+}
+
+// denied are the operations at Whisp that browsers may not use. Renaming needs a
+// durable store: after a restart the account could not be found again.
+func (p *process) denied(durable bool) []string {
+	var denied []string
+	own := p.cfg.Account.SelfService
+	if own.ChangeUsername == broker.Deny || !durable {
+		denied = append(denied, upstream.OperationChangeUsername)
+	}
+	if own.DeleteUser == broker.Deny {
+		denied = append(denied, upstream.OperationDeleteUser)
+	}
+	return denied
 }
 
 // login is the relying party, nil if nobody signs in here. The keys that seal
@@ -122,9 +180,10 @@ func (p *process) login(used login.Once) (*login.RelyingParty, error) {
 }
 
 // holders are what grants and tunnels belong to.
-func (p *process) holders(kept session.Store, provider *login.RelyingParty) session.Holders {
+func (p *process) holders(kept session.Store, provider *login.RelyingParty, endings *endings) session.Holders {
 	deps := session.Deps{Store: kept, Clock: p.clock, Logger: p.logger, PublicURL: p.cfg.PublicURL}
 	devices := session.NewDevices(p.cfg.Session, deps)
+	deps.Ended = endings.ended
 	if provider != nil {
 		deps.Provider = refresher{provider}
 	}
@@ -242,20 +301,20 @@ func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, holders s
 	}), nil
 }
 
-func (p *process) realtime(whisp whispParts, holders session.Holders) (*sockproxy.Proxy, error) {
+func (p *process) realtime(whisp whispParts, holders session.Holders, tickets sockproxy.Tickets) (*sockproxy.Proxy, error) {
 	return sockproxy.New(p.cfg.Realtime, sockproxy.Deps{
 		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, Metrics: p.registry, PublicURL: p.cfg.PublicURL,
 		AllowedOrigins: p.cfg.Server.AllowedOrigins,
 		Whisp:          p.cfg.Whisp.URL, Dialer: whisp.endpoint, Transport: whisp.endpoint.RealtimeTransport(),
 		Header: upstream.WhispHeader, Cookies: whisp.cookies,
-		Sessions: toucher{holders}, Fail: server.Fail,
+		Sessions: toucher{holders}, Tickets: tickets, Fail: server.Fail,
 	})
 }
 
 func (p *process) whispREST(whisp whispParts, own selfService, realtime *sockproxy.Proxy) *upstream.WhispProxy {
 	return upstream.NewWhispProxy(p.cfg.Whisp, upstream.WhispProxyDeps{
 		WhispDeps: whisp.WhispDeps, Cookies: whisp.cookies, Fail: server.Fail,
-		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: own.passed},
+		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: own.passed, Renamed: own.renamed},
 	})
 }
 

@@ -115,7 +115,9 @@ func (a *accounts) signInOnce(ctx context.Context, caller Caller) (in upstream.S
 // signInNew establishes the account, once for all sessions that ask.
 func (a *accounts) signInNew(ctx context.Context, caller Caller) (in upstream.SignedIn, registered bool, err error) {
 	found, err := a.establishing.Do(ctx, caller.Identity.Key(), patience, func(ctx context.Context) (established, error) {
-		return a.establish(ctx, caller)
+		return exclusively(ctx, a.links.store, "establish:"+caller.Identity.Key(), func() (established, error) {
+			return a.establish(ctx, caller)
+		})
 	})
 	if err != nil {
 		return upstream.SignedIn{}, false, err

@@ -59,6 +59,7 @@ type Store interface {
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	Delete(ctx context.Context, key string) error
 	Take(ctx context.Context, key string) ([]byte, error)
+	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
 	// Durable reports whether values survive a restart.
 	Durable() bool
 }
@@ -146,7 +147,9 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 		key += " fresh"
 	}
 	grant, err := b.flights.Do(ctx, key, patience, func(ctx context.Context) (Grant, error) {
-		return b.obtain(ctx, caller, fresh)
+		return exclusively(ctx, b.deps.Store, "obtain:"+caller.Session, func() (Grant, error) {
+			return b.obtain(ctx, caller, fresh)
+		})
 	})
 	if err != nil {
 		return Grant{}, b.failed(err)

@@ -31,7 +31,9 @@ func (a *accounts) follow(ctx context.Context, id identity.Identity, l *link, in
 		return in, nil
 	}
 	renamed, err := a.renaming.Do(ctx, id.Key(), patience, func(ctx context.Context) (link, error) {
-		return a.rename(ctx, id, in.JWT, wanted)
+		return exclusively(ctx, a.links.store, "rename:"+id.Key(), func() (link, error) {
+			return a.rename(ctx, id, in.JWT, wanted)
+		})
 	})
 	if err != nil {
 		return upstream.SignedIn{}, err

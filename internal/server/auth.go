@@ -184,6 +184,9 @@ func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 // Whisp could not be told. A browser that leaves does not stop it.
 func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
 	s.parts.Realtime.EndSession(sessionKey)
+	if s.deps.Ended != nil {
+		s.deps.Ended(ctx, sessionKey)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := s.parts.Broker.SignOut(ctx, sessionKey); err != nil {

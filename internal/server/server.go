@@ -73,8 +73,11 @@ type Deps struct {
 	PublicURL setting.URL
 	// PostLogoutPath is where a logout leads if the provider has no page for it.
 	PostLogoutPath string
-	// DurableLinks tells that a renamed account can be found again.
-	DurableLinks bool
+	// Denied are operations of Whisp (upstream.Operation…) that browsers may not use.
+	Denied []string
+	// Ended tells other replicas that the holder with this key ended; nil if there
+	// are none.
+	Ended func(ctx context.Context, key string)
 	// DrainTime is how long sockets may take to close at shutdown.
 	DrainTime time.Duration
 	AccessLog bool
@@ -118,7 +121,7 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		own:       make(map[string]string),
 		app:       parts.App,
 		origins:   newOrigins(deps.PublicURL, cfg.AllowedOrigins),
-		denied:    map[string]bool{upstream.OperationChangeUsername: !deps.DurableLinks},
+		denied:    make(map[string]bool, len(deps.Denied)),
 		errorPage: newErrorPage(),
 		metrics:   newMetrics(deps.Metrics),
 
@@ -130,6 +133,9 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		for _, name := range parts.Identity.Names() {
 			s.loginHelps[name] = name == identity.SourceSession || parts.Identity.Outranks(identity.SourceSession, name)
 		}
+	}
+	for _, operation := range deps.Denied {
+		s.denied[operation] = true
 	}
 	s.engine = s.routes()
 	// net/http reports broken handshakes and the like as lines of text.

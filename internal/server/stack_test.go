@@ -254,7 +254,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 		party = nil
 	}
 	s.server, err = server.New(conf.server, server.Deps{
-		PublicURL: public, PostLogoutPath: "/", DurableLinks: false, DrainTime: conf.realtime.Drain.D(),
+		PublicURL: public, PostLogoutPath: "/", Denied: []string{upstream.OperationChangeUsername}, DrainTime: conf.realtime.Drain.D(),
 		AccessLog: !conf.quiet, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	}, server.Parts{
 		Login: party, Sessions: sessions, Devices: devices, Identity: chain, Policy: policy, Assertions: assertions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,

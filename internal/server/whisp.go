@@ -159,7 +159,7 @@ func (s *Server) serveREST(x *exchange, path string) error {
 		return err
 	}
 	if s.denied[route.Operation] {
-		return problem.RouteForbidden().Because(fmt.Errorf("%s would rename an account that only its name can find again: the store is not durable", route.Operation))
+		return problem.RouteForbidden().Because(fmt.Errorf("%s is denied: see account.self_service, and note that renaming needs a durable store", route.Operation))
 	}
 	if x.r.Method != http.MethodGet {
 		if err := s.origins.checkWrite(x.r); err != nil {

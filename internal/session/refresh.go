@@ -28,6 +28,13 @@ func (s *Sessions) refreshDue(of *Session) bool {
 // refreshed renews the provider's tokens: one call however many requests wait.
 func (s *Sessions) refreshed(ctx context.Context, of *Session) (*Session, error) {
 	return s.refreshes.Do(ctx, of.Key, refreshPatience, func(ctx context.Context) (*Session, error) {
+		// Other replicas have the same session, and a rotated refresh token
+		// works once.
+		lease, err := s.deps.Store.Lock(ctx, "refresh:"+of.Key, refreshPatience)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		defer func() { _ = lease.Release(context.WithoutCancel(ctx)) }() // it ends by itself otherwise
 		return s.refreshOnce(ctx, of.Key)
 	})
 }
@@ -48,6 +55,9 @@ func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error
 		s.deps.Logger.InfoContext(ctx, "session ended by the provider", "identity", current.Identity.Key()[:12])
 		if err := s.End(ctx, key); err != nil {
 			return nil, err
+		}
+		if s.deps.Ended != nil {
+			s.deps.Ended(ctx, key)
 		}
 		return nil, ErrNone
 	case err != nil:

@@ -61,6 +61,7 @@ type Store interface {
 	SetIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Replace(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Delete(ctx context.Context, key string) error
+	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
 }
 
 // Provider refreshes what the OpenID Provider gave. It returns an error that
@@ -78,6 +79,9 @@ type Deps struct {
 	// Provider may be nil: then sessions are never refreshed.
 	Provider  Provider
 	PublicURL setting.URL
+	// Ended, if not nil, is called with the key of a session that the provider
+	// ended.
+	Ended func(ctx context.Context, key string)
 	// Rand is the source of ids; nil means crypto/rand.
 	Rand io.Reader
 }

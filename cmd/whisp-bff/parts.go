@@ -40,7 +40,8 @@ type process struct {
 }
 
 // run builds the parts, hands them to each other, and serves until ctx ends.
-func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
+// reload reads the configuration anew.
+func run(ctx context.Context, cfg *config.File, reload func() (*config.File, error), logger *slog.Logger) error {
 	p := &process{cfg: cfg, logger: logger, clock: time.Now, registry: telemetry.NewRegistry(telemetry.ReadVersion(version))}
 
 	stores, err := p.openStores(ctx)
@@ -101,6 +102,9 @@ func run(ctx context.Context, cfg *config.File, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch(watching)
 	return whispBFF.Run(ctx, public, admin)
 }
 

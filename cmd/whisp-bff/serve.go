@@ -26,7 +26,7 @@ realtime.drain, requests finished, exit 0. A second signal ends it at once.`,
 				return err
 			}
 			keepHeapFloor()
-			return run(cmd.Context(), cfg, telemetry.NewLogger(cfg.Log, os.Stderr))
+			return run(cmd.Context(), cfg, reader(file), telemetry.NewLogger(cfg.Log, os.Stderr))
 		},
 	}
 	configFlag(serve, &file)
@@ -61,9 +61,14 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", path, "configuration file (or WHISP_BFF_CONFIG)")
 }
 
+// reader returns a function that reads the configuration, now and again later.
+func reader(file string) func() (*config.File, error) {
+	return func() (*config.File, error) { return config.Load(file, os.LookupEnv, config.Disk) }
+}
+
 // load reads the configuration. Mistakes are printed whole, not as one line.
 func load(cmd *cobra.Command, file string) (*config.File, error) {
-	cfg, err := config.Load(file, os.LookupEnv, config.Disk)
+	cfg, err := reader(file)()
 	if err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), err)
 		return nil, errReported

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,9 +103,12 @@ func run(ctx context.Context, cfg *config.File, reload func() (*config.File, err
 	if err != nil {
 		return err
 	}
-	watching, stop := context.WithCancel(ctx)
+	background, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer stop()
-	go newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch(watching)
+	wg.Go(func() { newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch(background) })
+	wg.Go(func() { accounts.Run(background) })
 	return whispBFF.Run(ctx, public, admin)
 }
 
@@ -351,28 +355,33 @@ func (s selfService) passed(holder, operation string, status int) {
 	defer cancel()
 	var err error
 	switch operation {
-	case upstream.OperationLogout, upstream.OperationLogoutAll:
+	case upstream.OperationLogout:
 		err = s.accounts.LoggedOut(ctx, holder)
+	case upstream.OperationLogoutAll:
+		err = s.withIdentity(ctx, holder, s.accounts.LoggedOutEverywhere)
 	case upstream.OperationDeleteUser:
-		var identityKey string
-		if identityKey, err = s.holders.IdentityKey(ctx, holder); err == nil {
-			err = s.accounts.Deleted(ctx, holder, identityKey)
-		}
+		err = s.withIdentity(ctx, holder, s.accounts.Deleted)
 	}
 	if err != nil {
 		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", operation, "error", err)
 	}
 }
 
+func (s selfService) withIdentity(ctx context.Context, holder string, do func(ctx context.Context, holder, identityKey string) error) error {
+	identityKey, err := s.holders.IdentityKey(ctx, holder)
+	if err != nil {
+		return err
+	}
+	return do(ctx, holder, identityKey)
+}
+
 // renamed is called when Whisp renamed the account of a browser.
 func (s selfService) renamed(holder string, jwt secret.Text) {
 	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
 	defer cancel()
-	identityKey, err := s.holders.IdentityKey(ctx, holder)
-	if err == nil {
-		err = s.accounts.Renamed(ctx, holder, identityKey, jwt)
-	}
-	if err != nil {
+	if err := s.withIdentity(ctx, holder, func(ctx context.Context, holder, identityKey string) error {
+		return s.accounts.Renamed(ctx, holder, identityKey, jwt)
+	}); err != nil {
 		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", upstream.OperationChangeUsername, "error", err)
 	}
 }

@@ -60,6 +60,7 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	Take(ctx context.Context, key string) ([]byte, error)
 	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
+	store.Sets
 	// Durable reports whether values survive a restart.
 	Durable() bool
 }
@@ -106,6 +107,7 @@ type Broker struct {
 	accounts *accounts
 	grants   *grants
 	flights  flight.Group[Grant]
+	outbox   outbox
 	outcomes *prometheus.CounterVec
 }
 
@@ -119,6 +121,7 @@ func New(cfg AccountConfig, deps Deps) *Broker {
 			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
 		}, []string{"outcome"}),
 	}
+	b.outbox = outbox{store: deps.Store, revoke: b.revoke}
 	b.accounts = newAccounts(cfg, deps, b.grants)
 	deps.Metrics.MustRegister(b.outcomes)
 	return b
@@ -158,13 +161,14 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 }
 
 // SignOut revokes the session's grant at Whisp. The grant is forgotten in any
-// case; the error tells that Whisp could not be told.
+// case. The error tells that Whisp could not be told yet: [Broker.Run] goes on
+// trying.
 func (b *Broker) SignOut(ctx context.Context, session string) error {
 	held, err := b.grants.take(ctx, session)
 	if err != nil || held == nil {
 		return err
 	}
-	return b.revoke(ctx, held.Grant)
+	return b.revokeSurely(ctx, held.Grant)
 }
 
 // Wait returns when nothing is under way at Whisp any more. No SignIn may start
@@ -277,8 +281,18 @@ func (b *Broker) revoke(ctx context.Context, grant Grant) error {
 	return b.deps.Tokens.Logout(ctx, jwt, grant.RefreshToken)
 }
 
+// revokeSurely revokes now, or as soon as Whisp answers. The error is why it was
+// not done now.
+func (b *Broker) revokeSurely(ctx context.Context, grant Grant) error {
+	err := b.revoke(ctx, grant)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, b.outbox.put(context.WithoutCancel(ctx), grant))
+}
+
 func (b *Broker) revokeLoudly(ctx context.Context, grant Grant) {
-	if err := b.revoke(ctx, grant); err != nil {
+	if err := b.revokeSurely(ctx, grant); err != nil {
 		b.deps.Logger.WarnContext(ctx, "refresh token not revoked at Whisp", "error", err)
 	}
 }

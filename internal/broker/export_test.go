@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
@@ -10,3 +12,6 @@ func PasswordForTest(masterSecret string, id identity.Identity) (string, error) 
 	password, err := master{value: secret.New(masterSecret)}.password(id)
 	return password.Reveal(), err
 }
+
+// WorkOutbox does what Run does every now and then.
+func (b *Broker) WorkOutbox(ctx context.Context) error { return b.outbox.work(ctx) }

@@ -70,8 +70,29 @@ func (g *grants) save(ctx context.Context, caller Caller, grant Grant) error {
 	if err := g.store.Set(ctx, grantKey(caller.Session), raw, ttl); err != nil {
 		return unavailable(err)
 	}
+	if err := g.store.Add(ctx, holdersOf(caller.Identity.Key()), caller.Session, ttl); err != nil {
+		return unavailable(err)
+	}
 	return nil
 }
+
+// dropAll drops the grants of all sessions of an identity.
+func (g *grants) dropAll(ctx context.Context, identityKey string) error {
+	sessions, err := g.store.Members(ctx, holdersOf(identityKey))
+	if err != nil {
+		return unavailable(err)
+	}
+	for _, session := range sessions {
+		if err := g.drop(ctx, session); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdersOf names the set of sessions that hold grants of an identity; some may
+// have ended.
+func holdersOf(identityKey string) string { return "holders:" + identityKey }
 
 // take removes and returns the session's grant; nil if there is none. Of
 // several callers one gets it.

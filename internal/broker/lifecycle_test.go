@@ -124,6 +124,64 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 	})
 }
 
+func TestLogOutEverywhere(t *testing.T) {
+	f := newFixture(t, true)
+	alice, bob := person("1", "alice"), person("2", "bob")
+	var before []broker.Grant
+	for i := range 3 {
+		before = append(before, f.signIn(fmt.Sprint("s", i), alice))
+	}
+	bobs := f.signIn("b", bob)
+	f.whisp.mu.Lock()
+	for _, g := range before {
+		delete(f.whisp.tokens, g.RefreshToken.Reveal())
+	}
+	f.whisp.mu.Unlock()
+	must(t, f.LoggedOutEverywhere(t.Context(), "s0", alice.Key()))
+	for i, old := range before {
+		if got := f.signIn(fmt.Sprint("s", i), alice); got.RefreshToken.Equal(old.RefreshToken) {
+			t.Errorf("session %d still gets its dead refresh token", i)
+		}
+	}
+	if got := f.signIn("b", bob); !got.RefreshToken.Equal(bobs.RefreshToken) {
+		t.Error("bob lost his grant")
+	}
+}
+
+// security.md H62: a logout counts although Whisp is down.
+func TestRevocationsAreMadeUpFor(t *testing.T) {
+	f := newFixture(t, true)
+	var grants []broker.Grant
+	for i := range 3 {
+		grants = append(grants, f.signIn(fmt.Sprint("s", i), person("1", "alice")))
+	}
+	f.whisp.set("logout", problem.WhispUnreachable())
+	f.whisp.set("refresh", problem.WhispUnreachable())
+	for i := range 3 {
+		if err := f.SignOut(t.Context(), fmt.Sprint("s", i)); f.code(err) != "whisp_unreachable" {
+			t.Errorf("sign-out: %v", err)
+		}
+	}
+	f.restart(true) // nothing is lost by a restart
+	if err := f.WorkOutbox(t.Context()); err == nil {
+		t.Error("claims to have revoked while Whisp is down")
+	}
+	f.step(10 * time.Minute) // by now the JWTs are dead
+	f.whisp.set("logout", nil)
+	f.whisp.set("refresh", nil)
+	must(t, f.WorkOutbox(t.Context()))
+	for i, g := range grants {
+		if f.whisp.alive(g.RefreshToken) {
+			t.Errorf("refresh token %d lives on", i)
+		}
+	}
+	calls := f.whisp.count("logout")
+	must(t, f.WorkOutbox(t.Context()))
+	if f.whisp.count("logout") != calls {
+		t.Error("revoked again what is revoked")
+	}
+}
+
 func TestProfileSync(t *testing.T) {
 	before, after := person("1", "alice"), person("1", "alice.new")
 	setup := func(t *testing.T, durable bool) (*fixture, broker.Grant) {

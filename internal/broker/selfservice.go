@@ -18,6 +18,15 @@ func (b *Broker) LoggedOut(ctx context.Context, session string) error {
 	return b.grants.drop(ctx, session)
 }
 
+// LoggedOutEverywhere drops the grants of all sessions of the identity: the
+// browser has just ended all refresh tokens of its account.
+func (b *Broker) LoggedOutEverywhere(ctx context.Context, session, identityKey string) error {
+	if err := b.grants.drop(ctx, session); err != nil {
+		return err
+	}
+	return b.grants.dropAll(ctx, identityKey)
+}
+
 // Renamed notes the new name of the account that a changeUsername was about. jwt
 // is what Whisp answered with; a call about another account than the session's
 // own changes nothing here.

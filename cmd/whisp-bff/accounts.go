@@ -177,7 +177,7 @@ func openAccountWork(ctx context.Context, cfg *config.File, log io.Writer) (acco
 // advice tells operators what codes mean that the catalogue explains to the people
 // concerned.
 var advice = map[string]string{
-	"row_invalid":       "the row cannot be read; the file says who that is only when it is mended",
+	"row_invalid":       "the row is not what the file should have; mend it",
 	"account_conflict":  "the user name belongs to another account; account.on_conflict: suffix would make a free one",
 	"account_invalid":   "Whisp refuses what the claims map to; try --dry-run to see it",
 	"account_lost":      "the linked account was renamed or deleted behind our back; release it if it is gone",

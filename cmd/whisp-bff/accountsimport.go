@@ -233,17 +233,20 @@ func (i *importer) read(feed context.Context, rows chan<- importRow) error {
 // one takes a row to Whisp. done is false if that was given up: the row has no
 // result and is the next run's.
 //
-// A fault that lasts for all attempts is the row's own if others succeeded
-// meanwhile; if nobody did, Whisp is down, and to go on would only mark one row
-// after the other as failed.
+// A fault that lasts for all attempts is the row's own if others succeeded during
+// the second half of them; if nobody did, Whisp is down, and to go on would only
+// mark one row after the other as failed.
 func (i *importer) one(feed context.Context, row importRow, stop func(error)) (result importResult, done bool) {
 	result = importResult{Line: row.line, Issuer: row.issuer, Subject: row.subject}
 	if row.problem != nil {
 		result.Error, result.Detail = "row_invalid", fmt.Sprintf("column %d: %s", row.problem.column, row.problem.text)
 		return result, true
 	}
-	before := i.successes.Load()
+	var before int64
 	for attempt := 0; ; attempt++ {
+		if attempt == i.attempts/2 { // by now, what succeeded before Whisp went down is over
+			before = i.successes.Load()
+		}
 		if i.pace.wait(feed) != nil {
 			return result, false
 		}
@@ -260,7 +263,9 @@ func (i *importer) one(feed context.Context, row importRow, stop func(error)) (r
 			stop(err)
 			return result, false
 		case transient(p) && attempt+1 < i.attempts:
-			i.hold(p, attempt)
+			if i.patience(feed, p, attempt) != nil {
+				return result, false
+			}
 			continue
 		case transient(p) && i.successes.Load() == before:
 			stop(err)
@@ -271,13 +276,17 @@ func (i *importer) one(feed context.Context, row importRow, stop func(error)) (r
 	}
 }
 
-// hold keeps everybody from Whisp for a while.
-func (i *importer) hold(p *problem.Problem, attempt int) {
-	wait := p.RetryAfter + backoff(i.firstBackoff, attempt)
-	if wait > 5*time.Second {
+// patience waits before a row's next attempt. What Whisp asks for everybody waits
+// for; the rest is the row's own, in case the fault is.
+func (i *importer) patience(feed context.Context, p *problem.Problem, attempt int) error {
+	own := backoff(i.firstBackoff, attempt)
+	if p.RetryAfter > 0 {
+		i.pace.hold(p.RetryAfter)
+	}
+	if wait := p.RetryAfter + own; wait > 5*time.Second {
 		i.shown.waiting(wait, p)
 	}
-	i.pace.hold(wait)
+	return sleep(feed, own)
 }
 
 // transient problems are not the row's: the next attempt may go better.

@@ -31,7 +31,7 @@ func (p *perSecond) Set(text string) error {
 	number, unit, _ := strings.Cut(text, "/")
 	value, err := strconv.ParseFloat(number, 64)
 	seconds, known := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
-	if err != nil || !known || value < 0 || value > 1e6 {
+	if err != nil || !known || !(value >= 0 && value <= 1e6) { // NaN is neither
 		return fmt.Errorf("write it like 20/s or 600/m, or 0 for no limit")
 	}
 	*p = perSecond(value / seconds)

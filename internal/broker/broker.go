@@ -145,7 +145,7 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 			return held.Grant, nil
 		}
 	}
-	key := caller.Session
+	key := caller.Session + " " + caller.Identity.Key()
 	if fresh {
 		key += " fresh"
 	}

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/upstream"
@@ -23,18 +25,35 @@ func (a *accounts) establish(ctx context.Context, caller Caller) (established, e
 	if known != nil && known.State == linked {
 		return established{link: *known}, nil // somebody was faster
 	}
-	attempt := attempt{accounts: a, caller: caller, profile: a.mapping.Profile(caller.Identity), refused: map[string]bool{}}
+	attempt := attempt{accounts: a, caller: caller, profile: a.mapping.Profile(caller.Identity)}
+	tried := attempt.profile.Usernames
+	if known != nil {
+		tried = union(strings.Fields(known.Tried), tried)
+	}
 	if known != nil || !a.links.durable() {
-		if found, err := attempt.open(ctx, attempt.profile.Usernames...); found != nil || err != nil {
+		if found, err := attempt.open(ctx, tried...); found != nil || err != nil {
 			return attempt.finish(ctx, found, err)
 		}
 	}
-	if known == nil && a.links.durable() {
-		if err := a.links.save(ctx, caller.Identity, link{State: pending}); err != nil {
+	// Before anything is registered: when this is interrupted, the claims may
+	// give other names by the next try.
+	if names := strings.Join(tried, " "); a.links.durable() && (known == nil || known.Tried != names) {
+		if err := a.links.save(ctx, caller.Identity, link{State: pending, Tried: names}); err != nil {
 			return established{}, err
 		}
 	}
 	return attempt.finish(attempt.register(ctx))
+}
+
+// union returns the names of both, each once, in order.
+func union(first, second []string) []string {
+	all := slices.Clone(first)
+	for _, name := range second {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 // attempt is one run of establish.
@@ -42,24 +61,18 @@ type attempt struct {
 	*accounts
 	caller  Caller
 	profile Profile
-	// refused names accounts that none of our credentials open.
-	refused map[string]bool
 }
 
 // open tries to sign in under each name with each master secret, newest first.
 // It returns nil if none opens.
 func (t *attempt) open(ctx context.Context, usernames ...string) (*established, error) {
 	for _, username := range usernames {
-		if t.refused[username] {
-			continue
-		}
 		for _, m := range t.credentials.masters {
 			found, err := t.openWith(ctx, username, m)
 			if found != nil || err != nil {
 				return found, err
 			}
 		}
-		t.refused[username] = true
 	}
 	return nil, nil
 }
@@ -85,7 +98,9 @@ func (t *attempt) openWith(ctx context.Context, username string, m master) (*est
 
 // register makes the account. A 400 means that the name is taken, the e-mail
 // is taken, or a field is bad, and Whisp does not say which: so the name is
-// tried with our own credential, and then the next candidate is taken.
+// tried with our own credential, and then the next candidate is taken. It is
+// tried again even if it was before registering: a registration that was given
+// up may have arrived in between.
 func (t *attempt) register(ctx context.Context) (context.Context, *established, error) {
 	var refusal error
 	for _, c := range t.candidates() {

@@ -64,7 +64,7 @@ func (a *accounts) rename(ctx context.Context, id identity.Identity, jwt secret.
 		if err := a.links.save(ctx, id, *l); err != nil {
 			return link{}, err
 		}
-		_, _, err := a.tokens.ChangeUsername(ctx, jwt, name)
+		err := a.changeUsername(ctx, jwt, name)
 		if _, taken := errors.AsType[*upstream.InvalidError](err); taken {
 			l.Renaming = ""
 			continue
@@ -81,4 +81,21 @@ func (a *accounts) rename(ctx context.Context, id identity.Identity, jwt secret.
 	}
 	l.Mapped = wanted[0]
 	return *l, a.links.save(ctx, id, *l)
+}
+
+// changeUsername returns an [upstream.InvalidError] if the name cannot be had. That
+// it is taken can also mean that an earlier try succeeded and its answer was lost.
+func (a *accounts) changeUsername(ctx context.Context, jwt secret.Text, name string) error {
+	_, _, err := a.tokens.ChangeUsername(ctx, jwt, name)
+	if _, taken := errors.AsType[*upstream.InvalidError](err); !taken {
+		return err
+	}
+	user, lookErr := a.whisp.User(ctx, jwt)
+	switch {
+	case lookErr != nil:
+		return lookErr
+	case user.Username == name:
+		return nil
+	}
+	return err
 }

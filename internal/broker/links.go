@@ -36,6 +36,9 @@ type link struct {
 	// Renaming is what it is about to be called: saved before Whisp is asked, so
 	// that a crash in between loses nothing.
 	Renaming string `json:"renaming,omitempty"`
+	// Tried lists, while pending and separated by spaces, the names under which an
+	// account may have been registered.
+	Tried string `json:"tried,omitempty"`
 	// Mapped is the name that the claims gave last, see follow.
 	Mapped  string    `json:"mapped,omitempty"`
 	Email   string    `json:"email,omitempty"`

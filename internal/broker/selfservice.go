@@ -54,11 +54,12 @@ func (b *Broker) Deleted(ctx context.Context, session, identityKey string) error
 	if err != nil {
 		return err
 	}
-	if held != nil && held.identityKey == identityKey {
-		_, _, err := b.deps.Tokens.Refresh(ctx, held.RefreshToken, held.JWT)
-		if !errors.Is(err, upstream.ErrUnauthorized) {
-			return err
-		}
+	known, err := b.accounts.links.findKey(ctx, identityKey)
+	if err != nil || known == nil || held == nil || held.identityKey != identityKey || held.UserID != known.UserID {
+		return err // nothing shows that it was this account
+	}
+	if _, _, err := b.deps.Tokens.Refresh(ctx, held.RefreshToken, held.JWT); !errors.Is(err, upstream.ErrUnauthorized) {
+		return err
 	}
 	return b.accounts.links.drop(ctx, identityKey)
 }

@@ -171,6 +171,19 @@ func (b *Broker) SignOut(ctx context.Context, session string) error {
 	return b.revokeSurely(ctx, held.Grant)
 }
 
+// Inherit hands the grant of a session over to the one that superseded it in the
+// same browser. One of another identity is revoked.
+func (b *Broker) Inherit(ctx context.Context, from string, to Caller) error {
+	held, err := b.grants.take(ctx, from)
+	if err != nil || held == nil {
+		return err
+	}
+	if held.identityKey != to.Identity.Key() {
+		return b.revokeSurely(ctx, held.Grant)
+	}
+	return b.grants.save(ctx, to, held.Grant)
+}
+
 // Wait returns when nothing is under way at Whisp any more. No SignIn may start
 // meanwhile.
 func (b *Broker) Wait() {

@@ -124,6 +124,21 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 	})
 }
 
+func TestInherit(t *testing.T) {
+	f := newFixture(t, true)
+	alice, bob := person("1", "alice"), person("2", "bob")
+	first := f.signIn("old", alice)
+	must(t, f.Inherit(t.Context(), "old", f.caller("new", alice)))
+	if got := f.signIn("new", alice); !got.RefreshToken.Equal(first.RefreshToken) || f.whisp.count("signin") != 1 {
+		t.Error("the grant did not go over")
+	}
+	must(t, f.Inherit(t.Context(), "new", f.caller("bobs", bob)))
+	if got := f.signIn("bobs", bob); got.UserID == first.UserID || f.whisp.alive(first.RefreshToken) {
+		t.Error("bob inherited from alice, or her token lives on")
+	}
+	must(t, f.Inherit(t.Context(), "nobody", f.caller("x", alice)))
+}
+
 func TestLogOutEverywhere(t *testing.T) {
 	f := newFixture(t, true)
 	alice, bob := person("1", "alice"), person("2", "bob")

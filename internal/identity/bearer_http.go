@@ -38,13 +38,14 @@ const (
 func newProviderClient(transport http.RoundTripper, caFile string) (*http.Client, error) {
 	if transport == nil {
 		own := &http.Transport{
-			Proxy:                  nil, // the environment is read in internal/config only
-			DialContext:            (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSHandshakeTimeout:    3 * time.Second,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    16,
-			MaxConnsPerHost:        64,
-			IdleConnTimeout:        90 * time.Second,
+			Proxy:               nil, // the environment is read in internal/config only
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 3 * time.Second,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: 16,
+			MaxConnsPerHost:     64,
+			// Node closes idle connections after 5 s; a POST that meets that is lost.
+			IdleConnTimeout:        4 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		}

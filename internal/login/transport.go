@@ -32,13 +32,14 @@ const (
 // provider's troubles are not to touch anybody else's connections.
 func newTransport(cfg Config) (*http.Transport, error) {
 	transport := &http.Transport{
-		Proxy:                  nil, // the environment is read in internal/config only
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    5 * time.Second,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    16,
-		MaxConnsPerHost:        64,
-		IdleConnTimeout:        90 * time.Second,
+		Proxy:               nil, // the environment is read in internal/config only
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 16,
+		MaxConnsPerHost:     64,
+		// Node closes idle connections after 5 s; a POST that meets that is lost.
+		IdleConnTimeout:        4 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 	}

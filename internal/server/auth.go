@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/broker"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/login"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/session"
 )
 
@@ -55,12 +57,12 @@ func (s *Server) callback(x *exchange) error {
 		return s.explain(x, err, finished.ReturnTo)
 	}
 	previous := s.parts.Sessions.FromRequest(x.r)
-	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens, previous)
+	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens)
 	if err != nil {
 		return s.explain(x, err, finished.ReturnTo)
 	}
-	if key := session.KeyOf(previous); key != "" {
-		s.endAtWhisp(x.r.Context(), x, key)
+	if err := s.supersede(x, previous, started); err != nil {
+		return s.explain(x, err, finished.ReturnTo)
 	}
 	x.source, x.who = identity.SourceSession, started.Identity
 	setCookies(x, []*http.Cookie{s.parts.Sessions.Cookie(value)})
@@ -69,6 +71,23 @@ func (s *Server) callback(x *exchange) error {
 		s.deps.Logger.WarnContext(x.r.Context(), "device not ended at login", "request_id", x.id, "error", err)
 	}
 	redirect(x, finished.ReturnTo)
+	return nil
+}
+
+// supersede ends what the browser had before. Another tab of the same person may
+// be chatting right now: the grant goes over to the new session, and tunnels live
+// until they notice.
+func (s *Server) supersede(x *exchange, previous secret.Text, started *session.Session) error {
+	ctx := x.r.Context()
+	old, err := s.parts.Sessions.Supersede(ctx, previous, started)
+	switch {
+	case err != nil:
+		return err
+	case old.Lingers:
+		return s.parts.Broker.Inherit(ctx, old.Key, broker.Caller{Session: started.Key, Identity: started.Identity, Until: started.Expires})
+	case old.Key != "":
+		s.endAtWhisp(ctx, x, old.Key)
+	}
 	return nil
 }
 

@@ -3,7 +3,8 @@
 // A browser holds one cookie with 256 random bits. The store holds the session
 // under the SHA-256 of those bits, so that a dump of the store gives nobody a
 // cookie that works. Every login makes a new id and ends the session whose
-// cookie came along, which rules out session fixation.
+// cookie came along, at once if it was another person's, which rules out session
+// fixation.
 //
 // A session ends when nobody used it for Config.Idle, at the latest
 // Config.Absolute after its login, at logout, and when the OpenID Provider
@@ -115,12 +116,9 @@ func New(cfg Config, deps Deps) *Sessions {
 	}
 }
 
-// Start begins a session and returns the cookie for it. previous is the value
-// of the session cookie that came with the login, if any: that session ends.
-func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens, previous secret.Text) (*Session, secret.Text, error) {
-	if err := s.End(ctx, KeyOf(previous)); err != nil {
-		return nil, secret.Text{}, err
-	}
+// Start begins a session and returns the value of its cookie. The caller ends
+// the session that the browser had before with [Sessions.Supersede].
+func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens) (*Session, secret.Text, error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(s.deps.Rand, raw[:]); err != nil {
 		return nil, secret.Text{}, fmt.Errorf("read randomness for a session id: %w", err)
@@ -142,6 +140,52 @@ func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens ident
 		return nil, secret.Text{}, unavailable(err)
 	}
 	return started, value, nil
+}
+
+// lingering is how long a session outlives the next login of the same person in
+// the same browser: other tabs may be in the middle of something with its cookie.
+const lingering = 30 * time.Second
+
+// Superseded is what became of a browser's previous session.
+type Superseded struct {
+	// Key of that session, empty if there was none.
+	Key string
+	// Lingers: it was the same person's and lives for half a minute more, whatever
+	// it is used for. Otherwise it has ended.
+	Lingers bool
+}
+
+// Supersede ends the session of a previous cookie value in favour of one that was
+// just started.
+func (s *Sessions) Supersede(ctx context.Context, previous secret.Text, by *Session) (Superseded, error) {
+	key := KeyOf(previous)
+	if key == "" || key == by.Key {
+		return Superseded{}, nil
+	}
+	old, err := s.byKey(ctx, key, true)
+	if errors.Is(err, ErrNone) {
+		return Superseded{Key: key}, nil
+	}
+	if err != nil {
+		return Superseded{}, err
+	}
+	if old.Identity.Key() != by.Identity.Key() {
+		return Superseded{Key: key}, s.End(ctx, key)
+	}
+	short := *old
+	short.Tokens = identity.ProviderTokens{} // nothing is refreshed for it any more
+	if end := s.deps.Clock().Add(lingering); end.Before(short.Expires) {
+		short.Expires = end
+	}
+	encoded, err := encode(&short)
+	if err != nil {
+		return Superseded{}, err
+	}
+	replaced, err := s.deps.Store.Replace(ctx, storeKey(key), encoded, s.ttl(&short))
+	if err != nil {
+		return Superseded{}, unavailable(err)
+	}
+	return Superseded{Key: key, Lingers: replaced}, nil
 }
 
 // Find returns the session of a cookie value. It counts as a use unless peek is

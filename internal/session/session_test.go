@@ -49,7 +49,7 @@ func (f *fixture) step(d time.Duration) { f.now.Add(int64(d)) }
 
 func (f *fixture) login(t *testing.T, tokens identity.ProviderTokens) secret.Text {
 	t.Helper()
-	_, value, err := f.Start(t.Context(), alice, tokens, secret.Text{})
+	_, value, err := f.Start(t.Context(), alice, tokens)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,9 +69,26 @@ func TestSessionEnds(t *testing.T) {
 		"clock stepped back":          {func(_ *testing.T, f *fixture, _ secret.Text) { f.step(-time.Hour) }, false},
 		"clock stepped forward a day": {func(_ *testing.T, f *fixture, _ secret.Text) { f.step(24 * time.Hour) }, true},
 		"at logout":                   {func(t *testing.T, f *fixture, v secret.Text) { must(t, f.End(t.Context(), session.KeyOf(v))) }, true},
-		"at the next login in a browser": {func(t *testing.T, f *fixture, v secret.Text) {
-			_, _, err := f.Start(t.Context(), alice, identity.ProviderTokens{}, v)
+		"when somebody else logs in": {func(t *testing.T, f *fixture, v secret.Text) {
+			next, _, err := f.Start(t.Context(), identity.Identity{Issuer: alice.Issuer, Subject: "b-1"}, identity.ProviderTokens{})
 			must(t, err)
+			got, err := f.Supersede(t.Context(), v, next)
+			must(t, err)
+			if got.Key != session.KeyOf(v) || got.Lingers {
+				t.Errorf("%+v", got)
+			}
+		}, true},
+		"not at once when the same person logs in again": {func(t *testing.T, f *fixture, v secret.Text) {
+			f.again(t, v)
+			f.step(29 * time.Second)
+		}, false},
+		"half a minute after the same person logged in again": {func(t *testing.T, f *fixture, v secret.Text) {
+			f.again(t, v)
+			for range 6 {
+				_, err := f.Find(t.Context(), v, false) // using it does not help
+				must(t, err)
+				f.step(5 * time.Second)
+			}
 		}, true},
 		"used all day, before absolute": {func(t *testing.T, f *fixture, v secret.Text) { f.use(t, v, 11*time.Hour+50*time.Minute) }, false},
 		"used all day, at absolute": {func(t *testing.T, f *fixture, v secret.Text) {
@@ -98,6 +115,16 @@ func TestSessionEnds(t *testing.T) {
 				t.Errorf("got %+v, %v", found, err)
 			}
 		})
+	}
+}
+
+// again logs the same person in once more in the same browser.
+func (f *fixture) again(t *testing.T, previous secret.Text) {
+	t.Helper()
+	next, _, err := f.Start(t.Context(), alice, identity.ProviderTokens{})
+	must(t, err)
+	if got, err := f.Supersede(t.Context(), previous, next); err != nil || !got.Lingers {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

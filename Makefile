@@ -31,7 +31,7 @@ test-unit: ## Go tests with the race detector; installs nothing
 
 test-e2e: ## real clients: Chromium, sockjs-client, stompjs, a certified provider
 	@echo "==> end-to-end tests"
-	$(GO) test -tags $(GOTAGS),e2e -race -count=1 -timeout 15m ./e2e/...
+	PATH="$(CURDIR)/.cache/node/bin:$$PATH" $(GO) test -tags $(GOTAGS),e2e -race -count=1 -timeout 15m ./e2e/...
 
 setup: ## install what the tests need and is missing (Debian packages, npm packages)
 	@./scripts/setup-tests

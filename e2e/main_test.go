@@ -15,8 +15,8 @@ import (
 
 // tools are the programs the tests run, found or built once.
 var tools struct {
-	node, chromium, nginx string
-	bff, demo             string // built by build
+	node, chromium, nginx, redis string
+	bff, demo                    string // built by build
 }
 
 // modules are what the scripts import, and nothing that only those need.
@@ -65,6 +65,9 @@ func findTools() error {
 	}
 	if tools.nginx = findNginx(); tools.nginx == "" {
 		errs = append(errs, errors.New("nginx is missing: install the package nginx-light"))
+	}
+	if tools.redis, err = exec.LookPath("redis-server"); err != nil {
+		errs = append(errs, errors.New("redis-server is missing: install the package redis-server"))
 	}
 	var missing []string
 	for _, module := range modules {

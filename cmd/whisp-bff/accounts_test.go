@@ -39,6 +39,7 @@ login: {issuer: "http://127.0.0.1:9/none", client_id: web}
 whisp:
   url: %s
   api_keys: [{value: %s}]
+  breaker: {open_for: 100ms}
 account:
   master_secrets: [{value: master-secret-of-more-than-32-bytes-never-to-be-seen}]
 %s`, whispURL, testKey, more)

@@ -207,7 +207,7 @@ func (i *importer) run(ctx context.Context) error {
 
 // read hands rows on until the source or feed ends.
 func (i *importer) read(feed context.Context, rows chan<- importRow) error {
-	for {
+	for feed.Err() == nil {
 		row, err := i.source.next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -217,17 +217,14 @@ func (i *importer) read(feed context.Context, rows chan<- importRow) error {
 		}
 		if row.problem == nil && i.results.done.has(row.id) {
 			i.shown.skip(row.size)
-			if feed.Err() != nil {
-				return nil
-			}
 			continue
 		}
 		select {
 		case rows <- row:
 		case <-feed.Done():
-			return nil
 		}
 	}
+	return nil
 }
 
 // one takes a row to Whisp. done is false if that was given up: the row has no

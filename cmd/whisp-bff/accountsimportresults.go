@@ -67,7 +67,16 @@ func openResults(path string) (*resultLog, error) {
 	return l, nil
 }
 
+// typicalResult is the size of a result in bytes, to make room for all at once: a
+// slice that grows leaves its former selves behind.
+const typicalResult = 160
+
 func (l *resultLog) read() error {
+	info, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	l.done.keys = make([][15]byte, 0, info.Size()/typicalResult)
 	in := bufio.NewReaderSize(l.file, 64<<10)
 	whole := int64(0)
 	for number := 1; ; number++ {

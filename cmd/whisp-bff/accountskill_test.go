@@ -49,6 +49,7 @@ func TestImportKilled(t *testing.T) {
 	site.whisp.Fail(whispsim.Fault{Operation: "signIn", Times: 20, Status: http.StatusServiceUnavailable, RetryAfter: "0"})
 	site.whisp.Fail(whispsim.Fault{Operation: "registerUser", Times: 10, Drop: whispsim.DropAfter})
 	second := site.run(t, int64(people*2/3))
+	site.whisp.Heal("*")
 	last := site.run(t, 0)
 	for i, run := range []importRun{first, second} {
 		if run.exit != -1 || run.signal != syscall.SIGKILL {

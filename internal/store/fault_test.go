@@ -296,6 +296,35 @@ func TestRedisIsSlow(t *testing.T) { // alone: it measures time
 	}
 }
 
+// TestRepliesAreLost after Redis has done the work: what may run twice does,
+// and what may not says that it does not know.
+func TestRepliesAreLost(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	proxy := startProxy(t, server.addr)
+	s := open(t, redisConfig("lose:", proxy.addr))
+	ctx := t.Context()
+	must(t, s.Set(ctx, "k", []byte("0"), time.Minute))
+	proxy.lose.Store(1)
+	must(t, s.Set(ctx, "k", []byte("1"), time.Minute))
+	proxy.lose.Store(1)
+	holds(t, s, "k", "1")
+	proxy.lose.Store(1)
+	lease, err := s.Lock(ctx, "work", 30*time.Second) // taken twice by one owner
+	must(t, err)
+	proxy.lose.Store(1)
+	if ok, err := s.SetIfAbsent(ctx, "new", []byte("v"), time.Minute); ok || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("SetIfAbsent = %t, %v", ok, err)
+	}
+	holds(t, s, "new", "v")
+	proxy.lose.Store(1)
+	if value, err := s.Take(ctx, "new"); value != nil || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Take = %q, %v", value, err)
+	}
+	absent(t, s, "new")
+	must(t, lease.Release(ctx))
+}
+
 // TestRepliesAreSwapped has one reply delivered to another's request. Without
 // the seal that is another's session; it shows that the proxy does its work.
 func TestRepliesAreSwapped(t *testing.T) {

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// faultProxy stands between the store and Redis and delays replies, or hands
-// them to the wrong connection.
+// faultProxy stands between the store and Redis and delays replies, loses them,
+// or hands them to the wrong connection.
 type faultProxy struct {
 	addr   string
 	delay  atomic.Int64 // nanoseconds before each reply
+	lose   atomic.Int64 // so many replies are lost with their connections
 	swap   atomic.Bool  // two replies under way at once change places
 	parked chan []byte  // where a reply waits for another to change places with
 
@@ -75,6 +76,9 @@ func (p *faultProxy) carry(to, from net.Conn, replies bool) {
 		piece := append([]byte(nil), buffer[:n]...)
 		if replies {
 			time.Sleep(time.Duration(p.delay.Load()))
+			if p.lose.Add(-1) >= 0 {
+				return
+			}
 			if p.swap.Load() {
 				piece = p.exchange(piece)
 			}

@@ -52,6 +52,7 @@ func (s *redisServer) start() {
 	s.log, s.done = &bytes.Buffer{}, make(chan struct{})
 	s.cmd = exec.Command("redis-server", args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	endWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,6 +99,9 @@ func (s *redisServer) do(args ...any) string {
 
 // kill is kill -9; it does nothing to a process that has ended.
 func (s *redisServer) kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
 	select {
 	case <-s.done:
 		return

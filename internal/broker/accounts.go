@@ -148,8 +148,10 @@ func (a *accounts) signInLinked(ctx context.Context, id identity.Identity, l *li
 	if err != nil {
 		return upstream.SignedIn{}, err
 	}
+	seen := *l
 	l.Username, l.Renaming = l.Renaming, ""
-	return in, a.links.save(ctx, id, *l)
+	_, err = a.links.replace(ctx, id.Key(), seen, *l)
+	return in, err
 }
 
 // signInChanged signs in again if the link was changed since it was read: another
@@ -190,11 +192,15 @@ func (a *accounts) investigate(ctx context.Context, caller Caller, l *link) (ups
 	}
 	if name != "" && name != l.Username {
 		a.logger.InfoContext(ctx, "account was renamed elsewhere", "identity", logName(caller.Identity), "user_id", l.UserID)
-		l.Username = name
-		if err := a.links.save(ctx, caller.Identity, *l); err != nil {
+		seen := *l
+		l.Username, l.Renaming = name, ""
+		if _, err := a.links.replace(ctx, caller.Identity.Key(), seen, *l); err != nil {
 			return upstream.SignedIn{}, err
 		}
 		in, err := a.signInLinked(ctx, caller.Identity, l)
+		if errors.Is(err, upstream.ErrUnauthorized) {
+			in, err = a.signInChanged(ctx, caller.Identity, l)
+		}
 		return in, asBadAnswer(err, "an account refuses its credential under its own name")
 	}
 	if a.onLost == LostFails {

@@ -16,8 +16,9 @@ func (a *accounts) follow(ctx context.Context, id identity.Identity, l *link, in
 	if l.UserID != in.UserID {
 		// Deleted and made again with the same credential, which is ours alone.
 		a.logger.InfoContext(ctx, "account is a new one under the old name", "identity", logName(id), "user_id", in.UserID)
+		seen := *l
 		l.UserID = in.UserID
-		if err := a.links.save(ctx, id, *l); err != nil {
+		if _, err := a.links.replace(ctx, id.Key(), seen, *l); err != nil {
 			return upstream.SignedIn{}, err
 		}
 	}
@@ -31,7 +32,7 @@ func (a *accounts) follow(ctx context.Context, id identity.Identity, l *link, in
 		return in, nil
 	}
 	renamed, err := a.renaming.Do(ctx, id.Key(), patience, func(ctx context.Context) (link, error) {
-		return exclusively(ctx, a.links.store, "rename:"+id.Key(), func() (link, error) {
+		return exclusively(ctx, a.links.store, renameLock(id.Key()), func() (link, error) {
 			return a.rename(ctx, id, in.JWT, wanted)
 		})
 	})

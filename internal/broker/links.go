@@ -68,6 +68,11 @@ func (l links) findKey(ctx context.Context, identityKey string) (*link, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
+	if errors.Is(err, store.ErrSealed) {
+		// There was a link once: the account exists, and is looked for under every
+		// name before another is made.
+		return &link{Identity: identityKey, State: pending}, nil
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -83,7 +88,8 @@ func (l links) save(ctx context.Context, id identity.Identity, fact link) error 
 }
 
 func (l links) saveKey(ctx context.Context, identityKey string, fact link) error {
-	fact.Identity, fact.Changed = identityKey, l.clock()
+	// UTC, or two readings of one link would not be equal.
+	fact.Identity, fact.Changed = identityKey, l.clock().UTC()
 	if fact.Created.IsZero() {
 		fact.Created = fact.Changed
 	}
@@ -96,6 +102,25 @@ func (l links) saveKey(ctx context.Context, identityKey string, fact link) error
 	}
 	return nil
 }
+
+// replace saves fact in the place of seen and returns what is stored then: another
+// link, untouched, if somebody changed it since it was read. Renaming excludes it.
+func (l links) replace(ctx context.Context, identityKey string, seen, fact link) (link, error) {
+	return exclusively(ctx, l.store, renameLock(identityKey), func() (link, error) {
+		latest, err := l.findKey(ctx, identityKey)
+		switch {
+		case err != nil:
+			return link{}, err
+		case latest == nil:
+			return link{}, nil
+		case *latest != seen:
+			return *latest, nil
+		}
+		return fact, l.saveKey(ctx, identityKey, fact)
+	})
+}
+
+func renameLock(identityKey string) string { return "rename:" + identityKey }
 
 func (l links) drop(ctx context.Context, identityKey string) error {
 	if err := l.store.Delete(ctx, linkKey(identityKey)); err != nil {

@@ -105,25 +105,53 @@ func TestForeignDeletionWithoutAGrant(t *testing.T) {
 	}
 }
 
-// gatedWhisp holds back the answer to the sign-in that is marked.
+// gatedWhisp holds back the answer to one call of an operation.
 type gatedWhisp struct {
 	*fakeWhisp
 	arrived, release chan struct{}
 	mu               sync.Mutex
-	armed            bool
+	armed            string
 }
 
-func (g *gatedWhisp) SignIn(ctx context.Context, username string, password secret.Text) (upstream.SignedIn, error) {
+// hold waits if the operation is the one whose answer is held back.
+func (g *gatedWhisp) hold(operation string) {
 	g.mu.Lock()
-	mine := g.armed
-	g.armed = false
+	mine := g.armed == operation
+	if mine {
+		g.armed = ""
+	}
 	g.mu.Unlock()
-	in, err := g.fakeWhisp.SignIn(ctx, username, password)
 	if mine {
 		close(g.arrived)
 		<-g.release
 	}
+}
+
+func (g *gatedWhisp) User(ctx context.Context, jwt secret.Text) (upstream.User, error) {
+	user, err := g.fakeWhisp.User(ctx, jwt)
+	g.hold("user")
+	return user, err
+}
+
+func (g *gatedWhisp) SignIn(ctx context.Context, username string, password secret.Text) (upstream.SignedIn, error) {
+	in, err := g.fakeWhisp.SignIn(ctx, username, password)
+	g.hold("signin")
 	return in, err
+}
+
+// gated returns a broker over the fixture's store whose Whisp holds back one
+// answer.
+func (f *fixture) gated(operation string) (*broker.Broker, *gatedWhisp) {
+	f.t.Helper()
+	whisp := &gatedWhisp{fakeWhisp: f.whisp, arrived: make(chan struct{}), release: make(chan struct{}), armed: operation}
+	credentials, err := broker.NewCredentials([]secret.Text{secret.New(masterA)})
+	must(f.t, err)
+	mapping, err := broker.NewMapping(f.account)
+	must(f.t, err)
+	return broker.New(f.account, broker.Deps{
+		Accounts: whisp, Tokens: f.whisp, Store: f.store, Sessions: f.sessions, Credentials: credentials, Mapping: mapping,
+		Clock: f.clock, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	}), whisp
 }
 
 // The answer of a rename is lost; another session that signed in before it tries
@@ -135,15 +163,7 @@ func TestRenameThatIsTakenByTheAccountItself(t *testing.T) {
 		f.restart(true)
 		before, after := person("1", "alice"), person("1", "alice.new")
 		first := f.signIn("s", before)
-		gated := &gatedWhisp{fakeWhisp: f.whisp, arrived: make(chan struct{}), release: make(chan struct{}), armed: true}
-		credentials, err := broker.NewCredentials([]secret.Text{secret.New(masterA)})
-		must(t, err)
-		mapping, err := broker.NewMapping(f.account)
-		must(t, err)
-		b := broker.New(f.account, broker.Deps{
-			Accounts: gated, Tokens: f.whisp, Store: f.store, Sessions: f.sessions, Credentials: credentials, Mapping: mapping,
-			Clock: f.clock, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-		})
+		b, gated := f.gated("signin")
 		var group sync.WaitGroup
 		group.Go(func() {
 			if _, err := b.SignIn(t.Context(), f.caller("slow", after), false); err != nil {
@@ -163,5 +183,34 @@ func TestRenameThatIsTakenByTheAccountItself(t *testing.T) {
 		if err != nil || got.UserID != first.UserID || strings.Contains(got.Username, "-") {
 			t.Errorf("%s: %s %s, %v", onConflict, got.UserID, got.Username, err)
 		}
+	}
+}
+
+// A session asks what its account is called now; before it hears the answer,
+// another session finds that out too and renames the account. The late answer
+// must not overwrite the link.
+func TestLateAnswerDoesNotOverwriteTheLink(t *testing.T) {
+	f := newFixture(t, true)
+	f.account.ProfileSync = true
+	f.restart(true)
+	before, after := person("1", "alice"), person("1", "alice.new")
+	first := f.signIn("slow", before)
+	f.signIn("quick", before)
+	f.whisp.move("alice", "queen") // behind our back
+	b, gated := f.gated("user")
+	var group sync.WaitGroup
+	group.Go(func() {
+		if got, err := b.SignIn(t.Context(), f.caller("slow", after), true); err != nil || got.UserID != first.UserID {
+			t.Errorf("slow: %s, %v", got.UserID, err)
+		}
+	})
+	<-gated.arrived
+	if got, err := b.SignIn(t.Context(), f.caller("quick", after), true); err != nil || got.Username != "alice.new" {
+		t.Errorf("quick: %s, %v", got.Username, err)
+	}
+	close(gated.release)
+	group.Wait()
+	if got, err := b.SignIn(t.Context(), f.caller("later", after), false); err != nil || got.UserID != first.UserID {
+		t.Errorf("later: %s, %v", got.UserID, err)
 	}
 }

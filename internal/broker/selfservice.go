@@ -31,17 +31,24 @@ func (b *Broker) LoggedOutEverywhere(ctx context.Context, session, identityKey s
 // is what Whisp answered with; a call about another account than the session's
 // own changes nothing here.
 func (b *Broker) Renamed(ctx context.Context, session, identityKey string, jwt secret.Text) error {
-	known, err := b.accounts.links.findKey(ctx, identityKey)
-	if err != nil || known == nil || known.State != linked {
-		return err
-	}
-	user, err := b.deps.Accounts.User(ctx, jwt)
-	if err != nil || user.ID != known.UserID {
-		return err // the next sign-in finds out: see investigate
-	}
-	known.Username, known.Renaming = user.Username, ""
-	if err := b.accounts.links.saveKey(ctx, identityKey, *known); err != nil {
-		return err
+	for range restarts { // profile_sync may be renaming it as well
+		known, err := b.accounts.links.findKey(ctx, identityKey)
+		if err != nil || known == nil || known.State != linked {
+			return err
+		}
+		user, err := b.deps.Accounts.User(ctx, jwt)
+		if err != nil || user.ID != known.UserID {
+			return err // the next sign-in finds out: see investigate
+		}
+		seen := *known
+		known.Username, known.Renaming = user.Username, ""
+		stored, err := b.accounts.links.replace(ctx, identityKey, seen, *known)
+		if err != nil {
+			return err
+		}
+		if stored == *known {
+			break
+		}
 	}
 	// The grant's JWT says the old name.
 	return b.grants.drop(ctx, session)

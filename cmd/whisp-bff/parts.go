@@ -99,17 +99,26 @@ func run(ctx context.Context, cfg *config.File, reload func() (*config.File, err
 	if err != nil {
 		return err
 	}
+	defer inBackground(ctx, newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch, accounts.Run)()
+	return listenAndRun(ctx, whispBFF)
+}
+
+func listenAndRun(ctx context.Context, whispBFF *server.Server) error {
 	public, admin, err := whispBFF.Listen(ctx)
 	if err != nil {
 		return err
 	}
-	background, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	wg.Go(func() { newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch(background) })
-	wg.Go(func() { accounts.Run(background) })
 	return whispBFF.Run(ctx, public, admin)
+}
+
+// inBackground runs tasks until ctx ends or stop is called, which waits for them.
+func inBackground(ctx context.Context, tasks ...func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, task := range tasks {
+		wg.Go(func() { task(ctx) })
+	}
+	return func() { cancel(); wg.Wait() }
 }
 
 // stores are where everything is kept. In memory each has its own bound, so that
@@ -151,7 +160,7 @@ func (s *stores) tickets(cfg sockproxy.Config, clock func() time.Time) sockproxy
 	if !s.shared() {
 		return nil
 	}
-	return sockproxy.NewSharedTickets(s.sessions, clock, cfg.TicketLife.D())
+	return session.NewTickets(s.sessions, clock, cfg.TicketLife.D())
 }
 
 // denied are the operations at Whisp that browsers may not use. Renaming needs a

@@ -47,7 +47,7 @@ func newGrants(s Store, clock func() time.Time) *grants {
 func (g *grants) find(ctx context.Context, caller Caller) (*heldGrant, error) {
 	held, err := g.typed.Get(ctx, grantKey(caller.Session))
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case lost(err):
 		return nil, nil
 	case err != nil:
 		return nil, unavailable(err)
@@ -100,7 +100,7 @@ func (g *grants) take(ctx context.Context, session string) (*heldGrant, error) {
 	key := grantKey(session)
 	raw, err := g.store.Take(ctx, key)
 	g.typed.Forget(key)
-	if errors.Is(err, store.ErrNotFound) {
+	if lost(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -130,6 +130,12 @@ func decodeGrant(key string, raw []byte) (*heldGrant, error) {
 		},
 		identityKey: r.Identity,
 	}, nil
+}
+
+// lost reports that there is no value, or one that was altered, moved or sealed
+// with an unknown key: nobody may use that, and a sign-in makes a new one.
+func lost(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrSealed)
 }
 
 func grantKey(session string) string { return "grant:" + session }

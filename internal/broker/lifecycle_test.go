@@ -11,6 +11,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/broker"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 func TestRenamedElsewhereIsFoundByTheRefreshTokenThatIsLeft(t *testing.T) {
@@ -338,6 +339,29 @@ func TestCrashBetweenRegisterAndLink(t *testing.T) {
 	got := f.signIn("s", alice)
 	if !strings.HasPrefix(got.Username, "alice-") || f.whisp.count("register") != 2 {
 		t.Errorf("a second account: %s, %d registrations", got.Username, f.whisp.count("register"))
+	}
+}
+
+// brokenStore refuses links, as a sealed store does when somebody altered them.
+type brokenStore struct{ broker.Store }
+
+func (b brokenStore) Get(ctx context.Context, key string) ([]byte, error) {
+	if strings.HasPrefix(key, "link:") {
+		return nil, store.ErrSealed
+	}
+	return b.Store.Get(ctx, key)
+}
+
+func TestAlteredLinkLosesNoAccount(t *testing.T) {
+	f := newFixture(t, true)
+	alice := person("1", "alice")
+	f.whisp.add("alice", "another's", "a@elsewhere.example")
+	first := f.signIn("s", alice)
+	f.whisp.remove("alice") // a better name is free now
+	f.store = brokenStore{f.store}
+	f.restart(true)
+	if got := f.signIn("new", alice); got.UserID != first.UserID || f.whisp.count("register") != 2 {
+		t.Errorf("got %+v after %d registrations", got, f.whisp.count("register"))
 	}
 }
 

@@ -140,7 +140,7 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 		if last.Identity != "" {
 			replaced = last.key(name)
 		}
-	case errors.Is(err, store.ErrNotFound):
+	case lost(err):
 		record.Turn = uint64(d.deps.Clock().UnixMilli())
 	default:
 		return Device{}, unavailable(err)
@@ -232,7 +232,7 @@ func (d *Devices) current(ctx context.Context, value secret.Text, slide bool) (n
 
 // noneOr is [ErrNone] unless the store failed.
 func noneOr(err error) error {
-	if err == nil || errors.Is(err, store.ErrNotFound) {
+	if err == nil || lost(err) {
 		return ErrNone
 	}
 	return unavailable(err)

@@ -271,6 +271,9 @@ func (s *Sessions) byKey(ctx context.Context, key string, peek bool) (found *Ses
 		found, err = s.typed.GetSliding(ctx, storeKey(key), now, s.slide, s.ttl)
 	}
 	switch {
+	case errors.Is(err, store.ErrSealed):
+		s.deps.Logger.WarnContext(ctx, "a stored session was altered, moved or sealed with an unknown key; it is refused", "key", key[:8])
+		return nil, ErrNone
 	case errors.Is(err, store.ErrNotFound):
 		return nil, ErrNone
 	case err != nil:

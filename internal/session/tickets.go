@@ -1,4 +1,4 @@
-package sockproxy
+package session
 
 import (
 	"context"
@@ -8,33 +8,33 @@ import (
 	"errors"
 	"time"
 
-	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
-// TicketStore is what [SharedTickets] needs of a store.
+// TicketStore is what [Tickets] needs of a store.
 type TicketStore interface {
 	Get(ctx context.Context, key string) ([]byte, error)
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	SetIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 }
 
-// SharedTickets are [Tickets] that all replicas see: a browser may fetch its
-// ticket from one and open its socket at another. A ticket is the value
+// Tickets remember which session fetched which realtime ticket, for all replicas: a
+// browser may fetch its ticket from one and open its socket at another (package
+// sockproxy says what a ticket goes through). A ticket is the value
 // "ticket:<hash>"; what became of it is decided by who first sets
 // "ticket-use:<hash>", so that of several uses at once one wins.
-type SharedTickets struct {
+type Tickets struct {
 	store TicketStore
 	clock func() time.Time
 	life  time.Duration
 }
 
-// NewSharedTickets returns tickets kept in s for life.
-func NewSharedTickets(s TicketStore, clock func() time.Time, life time.Duration) *SharedTickets {
-	return &SharedTickets{store: s, clock: clock, life: life}
+// NewTickets returns tickets kept in s for life.
+func NewTickets(s TicketStore, clock func() time.Time, life time.Duration) *Tickets {
+	return &Tickets{store: s, clock: clock, life: life}
 }
 
-type sharedTicket struct {
+type ticketRecord struct {
 	Session string    `json:"session"`
 	Expires time.Time `json:"expires"`
 }
@@ -43,33 +43,31 @@ type sharedTicket struct {
 // the SockJS client that it is bound to, which is never empty.
 const spentUse = ""
 
-// Issue implements [Tickets].
-func (t *SharedTickets) Issue(ctx context.Context, hash [sha256.Size]byte, session string) error {
-	encoded, err := json.Marshal(sharedTicket{Session: session, Expires: t.clock().Add(t.life)})
+// Issue notes a fresh ticket of a session.
+func (t *Tickets) Issue(ctx context.Context, hash [sha256.Size]byte, session string) error {
+	encoded, err := json.Marshal(ticketRecord{Session: session, Expires: t.clock().Add(t.life)})
 	if err != nil {
 		return err
 	}
 	return ticketTrouble(t.store.Set(ctx, "ticket:"+ticketName(hash), encoded, t.life))
 }
 
-// Known implements [Tickets].
-func (t *SharedTickets) Known(ctx context.Context, hash [sha256.Size]byte, session string) (bool, error) {
+// Known reports whether a ticket is the session's and its life not over.
+func (t *Tickets) Known(ctx context.Context, hash [sha256.Size]byte, session string) (bool, error) {
 	raw, err := t.store.Get(ctx, "ticket:"+ticketName(hash))
-	if errors.Is(err, store.ErrNotFound) {
+	if lost(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, ticketTrouble(err)
+		return false, unavailable(err)
 	}
-	var found sharedTicket
-	if json.Unmarshal(raw, &found) != nil {
-		return false, nil
-	}
-	return found.Session == session && t.clock().Before(found.Expires), nil
+	var found ticketRecord
+	readable := json.Unmarshal(raw, &found) == nil
+	return readable && found.Session == session && t.clock().Before(found.Expires), nil
 }
 
-// Spend implements [Tickets].
-func (t *SharedTickets) Spend(ctx context.Context, hash [sha256.Size]byte, session string) (bool, error) {
+// Spend uses up a fresh ticket; of several calls at once one gets true.
+func (t *Tickets) Spend(ctx context.Context, hash [sha256.Size]byte, session string) (bool, error) {
 	if known, err := t.Known(ctx, hash, session); !known || err != nil {
 		return false, err
 	}
@@ -77,9 +75,10 @@ func (t *SharedTickets) Spend(ctx context.Context, hash [sha256.Size]byte, sessi
 	return won, ticketTrouble(err)
 }
 
-// Admit implements [Tickets]. How many sessions one client starts is not counted
+// Admit binds the ticket to the SockJS client with that server id, or finds it
+// bound so. How many sessions one client starts is not counted
 // here: within its life a ticket opens sessions of its own browser session only.
-func (t *SharedTickets) Admit(ctx context.Context, hash [sha256.Size]byte, session, server string) (bool, error) {
+func (t *Tickets) Admit(ctx context.Context, hash [sha256.Size]byte, session, server string) (bool, error) {
 	if known, err := t.Known(ctx, hash, session); !known || err != nil {
 		return false, err
 	}
@@ -89,7 +88,7 @@ func (t *SharedTickets) Admit(ctx context.Context, hash [sha256.Size]byte, sessi
 		return won, ticketTrouble(err)
 	}
 	used, err := t.store.Get(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
+	if lost(err) {
 		return false, nil
 	}
 	return err == nil && server != "" && string(used) == server, ticketTrouble(err)
@@ -97,9 +96,15 @@ func (t *SharedTickets) Admit(ctx context.Context, hash [sha256.Size]byte, sessi
 
 func ticketName(hash [sha256.Size]byte) string { return base64.RawURLEncoding.EncodeToString(hash[:]) }
 
+// ticketTrouble turns what a store answered into a problem; nil stays nil.
 func ticketTrouble(err error) error {
 	if err == nil {
 		return nil
 	}
-	return problem.StoreUnavailable().Because(err).After(time.Second)
+	return unavailable(err)
+}
+
+// lost reports that there is no value, or one that nobody may use any more.
+func lost(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrSealed)
 }

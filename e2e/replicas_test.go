@@ -140,10 +140,10 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	r := newReplicas(t)
 	alice := r.login(t, "alice") // nginx takes turns: each step meets the other replica
 
-	t.Run("one registration for many first sign-ins", func(t *testing.T) {
+	t.Run("one registration for two hundred first sign-ins", func(t *testing.T) {
 		bob := r.login(t, "bob")
 		var wg sync.WaitGroup
-		tokens := make([]string, 60)
+		tokens := make([]string, 200)
 		for i := range tokens {
 			wg.Go(func() { tokens[i] = bob.signIn(t).RefreshToken })
 		}
@@ -185,6 +185,41 @@ func TestTwoReplicasAreOne(t *testing.T) {
 		}
 		if r.sim.RefreshTokenAlive(secret.New(grant.RefreshToken)) {
 			t.Error("the refresh token lives on")
+		}
+	})
+
+	t.Run("what people do to their own accounts is followed everywhere", func(t *testing.T) {
+		here, there := r.login(t, "dave"), r.login(t, "dave") // two browsers
+		first, other := here.signIn(t), there.signIn(t)
+		if first.UserID != other.UserID || first.RefreshToken == other.RefreshToken {
+			t.Fatalf("two browsers of one person: %s and %s", first.UserID, other.UserID)
+		}
+		if response, body := here.whisp(t, http.MethodPost, "user/changeUsername", `{"newUsername":"david"}`, first.JWT); response.StatusCode != http.StatusOK {
+			t.Fatalf("rename: %s %s", response.Status, body)
+		}
+		for range 4 { // whichever replica answers
+			if got := here.signIn(t); got.UserID != first.UserID || got.Username != "david" {
+				t.Errorf("after the rename: %+v", got)
+			}
+		}
+		if got := r.login(t, "dave").signIn(t); got.UserID != first.UserID || got.Username != "david" {
+			t.Errorf("a third browser: %s is %s", got.Username, got.UserID)
+		}
+
+		now := here.signIn(t)
+		if response, body := here.whisp(t, http.MethodPost, "auth/logoutAll", "", now.JWT); response.StatusCode != http.StatusOK {
+			t.Fatalf("logoutAll: %s %s", response.Status, body)
+		}
+		if got := there.signIn(t); got.RefreshToken == other.RefreshToken || !r.sim.RefreshTokenAlive(secret.New(got.RefreshToken)) {
+			t.Error("the other browser got a refresh token that is dead")
+		}
+
+		now = here.signIn(t)
+		if response, body := here.whisp(t, http.MethodDelete, "user/deleteUser", "", now.JWT); response.StatusCode != http.StatusOK {
+			t.Fatalf("delete: %s %s", response.Status, body)
+		}
+		if got := here.signIn(t); got.UserID == first.UserID || got.Username != "dave" {
+			t.Errorf("after the deletion: %s is %s", got.Username, got.UserID)
 		}
 	})
 

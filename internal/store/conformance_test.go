@@ -122,6 +122,7 @@ var conformance = map[string]func(*testing.T, store.Store){
 			absent(t, s, key)
 		}
 	},
+	"keys are listed": keysAreListed,
 	"values expire": func(t *testing.T, s store.Store) {
 		ctx := t.Context()
 		const short = 700 * time.Millisecond

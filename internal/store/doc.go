@@ -90,6 +90,12 @@ type Values interface {
 	Take(ctx context.Context, key string) ([]byte, error)
 	// Delete removes the value if there is one.
 	Delete(ctx context.Context, key string) error
+	// Keys calls each, one call at a time and in no order, with the keys that
+	// begin with prefix. A key that is there all the while comes at least once;
+	// one that comes or goes meanwhile may be missed, and any may be repeated. It
+	// looks at everything in the store, so it is for people who wait, not for
+	// requests. The first error, of each too, ends it and is returned.
+	Keys(ctx context.Context, prefix string, each func(key string) error) error
 }
 
 // Sets are sets of strings whose members expire one by one.

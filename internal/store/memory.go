@@ -4,7 +4,9 @@ import (
 	"container/heap"
 	"container/list"
 	"context"
+	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,7 +16,8 @@ const shardCount = 32
 // Memory is a bounded, expiring map. All methods may be called concurrently.
 // Its context arguments and errors exist for the sake of stores that can fail;
 // Memory itself never blocks on more than a mutex (except in [Memory.Lock]) and
-// fails only with [ErrNotFound] and [ErrLocked].
+// fails only with [ErrNotFound] and [ErrLocked], and with ctx's error in
+// [Memory.Keys].
 type Memory struct {
 	clock    func() time.Time
 	seed     maphash.Seed
@@ -138,6 +141,21 @@ func (m *Memory) Delete(_ context.Context, key string) error {
 	return nil
 }
 
+// Keys calls each without holding a lock: each may use the store.
+func (m *Memory) Keys(ctx context.Context, prefix string, each func(key string) error) error {
+	for i := range m.shards {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("store: list keys: %w", err)
+		}
+		for _, key := range m.shards[i].keys(prefix, m.clock()) {
+			if err := each(key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Len counts the entries held, including expired ones not yet swept.
 func (m *Memory) Len() int {
 	total := 0
@@ -186,6 +204,19 @@ func (s *shard) live(key string, now time.Time) *entry {
 		return nil
 	}
 	return e
+}
+
+// keys lists the live keys with a prefix. Being listed is not being used.
+func (s *shard) keys(prefix string, now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key, e := range s.entries {
+		if strings.HasPrefix(key, prefix) && (e.expires.IsZero() || now.Before(e.expires)) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (s *shard) put(key string, value []byte, now time.Time, ttl time.Duration) {

@@ -90,6 +90,11 @@ func (s *Sealed) Take(ctx context.Context, key string) ([]byte, error) {
 // Delete implements [Values].
 func (s *Sealed) Delete(ctx context.Context, key string) error { return s.inner.Delete(ctx, key) }
 
+// Keys implements [Values]. It does not look at the values.
+func (s *Sealed) Keys(ctx context.Context, prefix string, each func(key string) error) error {
+	return s.inner.Keys(ctx, prefix, each)
+}
+
 // Add implements [Sets].
 func (s *Sealed) Add(ctx context.Context, set, member string, ttl time.Duration) error {
 	return s.inner.Add(ctx, set, member, ttl)

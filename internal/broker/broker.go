@@ -60,6 +60,7 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	Take(ctx context.Context, key string) ([]byte, error)
 	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
+	Keys(ctx context.Context, prefix string, each func(key string) error) error
 	store.Sets
 	// Durable reports whether values survive a restart.
 	Durable() bool

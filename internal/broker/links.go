@@ -129,6 +129,9 @@ func (l links) drop(ctx context.Context, identityKey string) error {
 	return nil
 }
 
-func linkKey(identityKey string) string { return "link:" + identityKey }
+// linkPrefix is what the keys of links, and of nothing else, begin with.
+const linkPrefix = "link:"
+
+func linkKey(identityKey string) string { return linkPrefix + identityKey }
 
 func unavailable(err error) error { return problem.StoreUnavailable().Because(err).After(time.Second) }

@@ -36,7 +36,7 @@ func newAccounts() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	accounts.AddCommand(newAccountsImport(), newAccountsShow(), newAccountsRelease())
+	accounts.AddCommand(newAccountsImport(), newAccountsShow(), newAccountsRelease(), newAccountsSecrets())
 	return accounts
 }
 

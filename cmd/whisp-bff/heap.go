@@ -22,8 +22,7 @@ func keepHeapFloor() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	// Go's least heap is 4 MiB at 100 percent.
-	c := &collector{percent: 100 * heapFloor / (4 << 20)}
+	c := &collector{percent: percentFor(0)}
 	debug.SetGCPercent(c.percent)
 	c.watch()
 }
@@ -56,12 +55,16 @@ func (c *collector) adjust() {
 	}
 }
 
+// leastHeap is the heap below which Go does not collect at 100 percent; it grows
+// with the percentage, and is what counts while less is alive.
+const leastHeap = 4 << 20
+
 // percentFor returns the growth over live bytes that reaches heapFloor, but not
 // less than usual.
 func percentFor(live uint64) int {
 	if live >= heapFloor/2 {
 		return usualPercent
 	}
-	live = max(live, heapFloor/32)
+	live = max(live, leastHeap)
 	return int(100 * (heapFloor - live) / live) //nolint:gosec // G115: at most 3100
 }

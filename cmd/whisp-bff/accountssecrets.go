@@ -118,7 +118,7 @@ func newSecretReport(uses []broker.SecretUse) secretReport {
 	return r
 }
 
-var secretAdviceText = map[secretAdvice]string{
+var inWords = map[secretAdvice]string{
 	secretNewest: "newest: new accounts use it",
 	secretNeeded: "still needed",
 	secretUnsure: "used by no link for certain, but those below may need it: keep it",
@@ -134,7 +134,7 @@ func (r secretReport) print(out io.Writer) error {
 	}
 	unused := false
 	for _, line := range r.Secrets {
-		row(strconv.Itoa(line.Position), line.Links, secretAdviceText[line.Advice])
+		row(strconv.Itoa(line.Position), line.Links, inWords[line.Advice])
 		unused = unused || line.Advice == secretUnused
 	}
 	if r.Unlisted > 0 {

@@ -64,14 +64,14 @@ Exit 0 if it counted, or 1.`,
 	return cmd
 }
 
-// secretAdvice says what a count means for one listed secret.
-type secretAdvice string
+// rotationAdvice says what a count means for one listed secret.
+type rotationAdvice string
 
 const (
-	secretNewest secretAdvice = "newest" // new accounts are made with it
-	secretNeeded secretAdvice = "needed" // links use it
-	secretUnsure secretAdvice = "unsure" // no link uses it for certain, and some may
-	secretUnused secretAdvice = "unused" // no link uses it
+	adviceNewest rotationAdvice = "newest" // new accounts are made with it
+	adviceNeeded rotationAdvice = "needed" // links use it
+	adviceUnsure rotationAdvice = "unsure" // no link uses it for certain, and some may
+	adviceUnused rotationAdvice = "unused" // no link uses it
 )
 
 // secretReport is the JSON output; the table is made of it too.
@@ -83,9 +83,9 @@ type secretReport struct {
 }
 
 type secretLine struct {
-	Position int          `json:"position"`
-	Links    int          `json:"links"`
-	Advice   secretAdvice `json:"advice"`
+	Position int            `json:"position"`
+	Links    int            `json:"links"`
+	Advice   rotationAdvice `json:"advice"`
 }
 
 func newSecretReport(uses []broker.SecretUse) secretReport {
@@ -106,23 +106,23 @@ func newSecretReport(uses []broker.SecretUse) secretReport {
 		line := &r.Secrets[i]
 		switch {
 		case line.Position == 1:
-			line.Advice = secretNewest
+			line.Advice = adviceNewest
 		case line.Links > 0:
-			line.Advice = secretNeeded
+			line.Advice = adviceNeeded
 		case r.Pending+r.Unreadable > 0:
-			line.Advice = secretUnsure
+			line.Advice = adviceUnsure
 		default:
-			line.Advice = secretUnused
+			line.Advice = adviceUnused
 		}
 	}
 	return r
 }
 
-var inWords = map[secretAdvice]string{
-	secretNewest: "newest: new accounts use it",
-	secretNeeded: "still needed",
-	secretUnsure: "used by no link for certain, but those below may need it: keep it",
-	secretUnused: "used by no link: may be removed once every account of people without a link is known",
+var inWords = map[rotationAdvice]string{
+	adviceNewest: "newest: new accounts use it",
+	adviceNeeded: "still needed",
+	adviceUnsure: "used by no link for certain, but those below may need it: keep it",
+	adviceUnused: "used by no link: may be removed once every account of people without a link is known",
 }
 
 // print writes the table, and below it what is not as it should be.
@@ -135,7 +135,7 @@ func (r secretReport) print(out io.Writer) error {
 	unused := false
 	for _, line := range r.Secrets {
 		row(strconv.Itoa(line.Position), line.Links, inWords[line.Advice])
-		unused = unused || line.Advice == secretUnused
+		unused = unused || line.Advice == adviceUnused
 	}
 	if r.Unlisted > 0 {
 		row("not listed", r.Unlisted, "these people cannot sign in: put their secret back")

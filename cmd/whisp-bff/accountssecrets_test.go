@@ -107,23 +107,23 @@ func TestSecretAdviceIsCareful(t *testing.T) {
 	}
 	for _, c := range []struct {
 		report secretReport
-		want   secretAdvice
+		want   rotationAdvice
 		says   string
 	}{
-		{report(0, 0, 0, 0), secretUnused, "may be removed"},
-		{report(1234, 0, 5, 5), secretNeeded, "1,234  still needed"},
-		{report(0, 7, 0, 0), secretUnused, "put their secret back"},
-		{report(0, 0, 1, 0), secretUnsure, "settled at their next sign-in"},
-		{report(0, 0, 0, 1), secretUnsure, "store.seal_keys lacks a key"},
+		{report(0, 0, 0, 0), adviceUnused, "may be removed"},
+		{report(1234, 0, 5, 5), adviceNeeded, "1,234  still needed"},
+		{report(0, 7, 0, 0), adviceUnused, "put their secret back"},
+		{report(0, 0, 1, 0), adviceUnsure, "settled at their next sign-in"},
+		{report(0, 0, 0, 1), adviceUnsure, "store.seal_keys lacks a key"},
 	} {
 		var out strings.Builder
 		if err := c.report.print(&out); err != nil {
 			t.Fatal(err)
 		}
-		if c.report.Secrets[0].Advice != secretNewest || c.report.Secrets[1].Advice != c.want || !strings.Contains(out.String(), c.says) {
+		if c.report.Secrets[0].Advice != adviceNewest || c.report.Secrets[1].Advice != c.want || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%+v:\n%s", c.report, &out)
 		}
-		if strings.Contains(out.String(), "may be removed") != (c.want == secretUnused) {
+		if strings.Contains(out.String(), "may be removed") != (c.want == adviceUnused) {
 			t.Errorf("%+v: removal advised:\n%s", c.report, &out)
 		}
 	}

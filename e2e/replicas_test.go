@@ -202,6 +202,9 @@ func TestTwoReplicasAreOne(t *testing.T) {
 				t.Errorf("after the rename: %+v", got)
 			}
 		}
+		if got := there.signIn(t); got.Username != "david" || got.RefreshToken != other.RefreshToken {
+			t.Errorf("the other browser: %+v", got)
+		}
 		if got := r.login(t, "dave").signIn(t); got.UserID != first.UserID || got.Username != "david" {
 			t.Errorf("a third browser: %s is %s", got.Username, got.UserID)
 		}

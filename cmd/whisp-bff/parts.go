@@ -388,8 +388,8 @@ func (s selfService) withIdentity(ctx context.Context, holder string, do func(ct
 func (s selfService) renamed(holder string, jwt secret.Text) {
 	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
 	defer cancel()
-	if err := s.withIdentity(ctx, holder, func(ctx context.Context, holder, identityKey string) error {
-		return s.accounts.Renamed(ctx, holder, identityKey, jwt)
+	if err := s.withIdentity(ctx, holder, func(ctx context.Context, _, identityKey string) error {
+		return s.accounts.Renamed(ctx, identityKey, jwt)
 	}); err != nil {
 		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", upstream.OperationChangeUsername, "error", err)
 	}

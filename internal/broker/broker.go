@@ -57,6 +57,7 @@ const (
 type Store interface {
 	store.Backend
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	Replace(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Delete(ctx context.Context, key string) error
 	Take(ctx context.Context, key string) ([]byte, error)
 	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)

@@ -23,6 +23,8 @@ type grants struct {
 type heldGrant struct {
 	Grant
 	identityKey string
+	// until is when the grant is forgotten at the latest.
+	until time.Time
 }
 
 // grantRecord is a grant as stored.
@@ -34,6 +36,7 @@ type grantRecord struct {
 	UserID       string    `json:"uid"`
 	Username     string    `json:"name"`
 	Expires      time.Time `json:"exp"`
+	Until        time.Time `json:"until"`
 }
 
 // decodedLimit bounds the decoded grants remembered: about 1 KiB each.
@@ -58,32 +61,59 @@ func (g *grants) find(ctx context.Context, caller Caller) (*heldGrant, error) {
 }
 
 func (g *grants) save(ctx context.Context, caller Caller, grant Grant) error {
-	raw, err := json.Marshal(grantRecord{
-		Session: caller.Session, Identity: caller.Identity.Key(),
-		JWT: grant.JWT.Reveal(), RefreshToken: grant.RefreshToken.Reveal(),
-		UserID: grant.UserID, Username: grant.Username, Expires: grant.Expires,
-	})
+	held := heldGrant{Grant: grant, identityKey: caller.Identity.Key(), until: caller.Until}
+	raw, err := encodeGrant(caller.Session, held)
 	if err != nil {
-		return fmt.Errorf("encode grant: %w", err)
+		return err
 	}
-	ttl := max(time.Second, caller.Until.Sub(g.clock()))
-	if err := g.store.Set(ctx, grantKey(caller.Session), raw, ttl); err != nil {
+	if err := g.store.Set(ctx, grantKey(caller.Session), raw, g.ttl(held)); err != nil {
 		return unavailable(err)
 	}
-	if err := g.store.Add(ctx, holdersOf(caller.Identity.Key()), caller.Session, ttl); err != nil {
+	if err := g.store.Add(ctx, holdersOf(held.identityKey), caller.Session, g.ttl(held)); err != nil {
 		return unavailable(err)
 	}
 	return nil
 }
 
-// dropAll drops the grants of all sessions of an identity.
-func (g *grants) dropAll(ctx context.Context, identityKey string) error {
+func (g *grants) ttl(held heldGrant) time.Duration {
+	return max(time.Second, held.until.Sub(g.clock()))
+}
+
+// outdate makes the next sign-in of the session ask Whisp before it answers: the
+// JWT counts as expired. The refresh token is kept: it is asked with, and revoked
+// at logout. change, if not nil, may correct what else is known.
+func (g *grants) outdate(ctx context.Context, session string, change func(*Grant)) error {
+	held, err := g.typed.Get(ctx, grantKey(session))
+	if lost(err) {
+		return nil
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	outdated := *held
+	outdated.Expires = time.Time{}
+	if change != nil {
+		change(&outdated.Grant)
+	}
+	raw, err := encodeGrant(session, outdated)
+	if err != nil {
+		return err
+	}
+	// A logout that came between must not be undone.
+	if _, err := g.store.Replace(ctx, grantKey(session), raw, g.ttl(outdated)); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// outdateAll does so for all sessions of an identity.
+func (g *grants) outdateAll(ctx context.Context, identityKey string, change func(*Grant)) error {
 	sessions, err := g.store.Members(ctx, holdersOf(identityKey))
 	if err != nil {
 		return unavailable(err)
 	}
 	for _, session := range sessions {
-		if err := g.drop(ctx, session); err != nil {
+		if err := g.outdate(ctx, session, change); err != nil {
 			return err
 		}
 	}
@@ -117,6 +147,18 @@ func (g *grants) drop(ctx context.Context, session string) error {
 	return nil
 }
 
+func encodeGrant(session string, held heldGrant) ([]byte, error) {
+	raw, err := json.Marshal(grantRecord{
+		Session: session, Identity: held.identityKey,
+		JWT: held.JWT.Reveal(), RefreshToken: held.RefreshToken.Reveal(),
+		UserID: held.UserID, Username: held.Username, Expires: held.Expires, Until: held.until,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode grant: %w", err)
+	}
+	return raw, nil
+}
+
 func decodeGrant(key string, raw []byte) (*heldGrant, error) {
 	var r grantRecord
 	// The error text of encoding/json can quote the value.
@@ -129,6 +171,7 @@ func decodeGrant(key string, raw []byte) (*heldGrant, error) {
 			UserID: r.UserID, Username: r.Username, Expires: r.Expires,
 		},
 		identityKey: r.Identity,
+		until:       r.Until,
 	}, nil
 }
 

@@ -78,11 +78,15 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 		first := f.signIn("s", alice)
 		jwt, _, err := f.whisp.ChangeUsername(t.Context(), first.JWT, "queen")
 		must(t, err)
-		must(t, f.Renamed(t.Context(), "s", alice.Key(), jwt))
+		must(t, f.Renamed(t.Context(), alice.Key(), jwt))
 		for _, session := range []string{"s", "later"} {
-			if got := f.signIn(session, alice); got.UserID != first.UserID || got.Username != "queen" {
+			if got := f.signIn(session, alice); got.UserID != first.UserID || got.Username != "queen" || got.JWT.Equal(first.JWT) {
 				t.Errorf("%s: %+v", session, got)
 			}
+		}
+		must(t, f.SignOut(t.Context(), "s"))
+		if f.whisp.alive(first.RefreshToken) {
+			t.Error("the refresh token of before the rename outlives the logout")
 		}
 	})
 	t.Run("a rename of somebody else's account changes nothing", func(t *testing.T) {
@@ -91,7 +95,7 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 		bobs := f.signIn("b", bob)
 		jwt, _, err := f.whisp.ChangeUsername(t.Context(), bobs.JWT, "robert")
 		must(t, err)
-		must(t, f.Renamed(t.Context(), "s", alice.Key(), jwt)) // bob's token in alice's session
+		must(t, f.Renamed(t.Context(), alice.Key(), jwt)) // bob's token in alice's session
 		if got := f.signIn("later", alice); got.Username != "alice" {
 			t.Errorf("alice is %s", got.Username)
 		}
@@ -112,6 +116,14 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 		account, found, err := f.Find(t.Context(), alice)
 		if err != nil || !found || account.UserID != first.UserID {
 			t.Errorf("%+v, %v, %v", account, found, err)
+		}
+	})
+	t.Run("log out of another refresh token", func(t *testing.T) {
+		f := newFixture(t, true)
+		first := f.signIn("s", alice)
+		must(t, f.LoggedOut(t.Context(), "s")) // Whisp ended some token, not the grant's
+		if got := f.signIn("s", alice); !got.RefreshToken.Equal(first.RefreshToken) {
+			t.Error("a good refresh token was thrown away, and nobody will revoke it")
 		}
 	})
 	t.Run("log out", func(t *testing.T) {
@@ -252,7 +264,7 @@ func TestProfileSync(t *testing.T) {
 		f, first := setup(t, true)
 		jwt, _, err := f.whisp.ChangeUsername(t.Context(), first.JWT, "queen")
 		must(t, err)
-		must(t, f.Renamed(t.Context(), "s", before.Key(), jwt))
+		must(t, f.Renamed(t.Context(), before.Key(), jwt))
 		if got := f.signIn("t", before); got.Username != "queen" {
 			t.Errorf("renamed back to %s", got.Username)
 		}

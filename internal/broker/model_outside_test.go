@@ -73,7 +73,7 @@ func (w *world) rename(t *rapid.T) {
 	jwt := w.newName(t, q.person, u)
 	w.people[q.person].unseen = true
 	noted := w.event(t, q, func() error {
-		return w.replicas[q.replica].Renamed(t.Context(), q.session, w.people[q.person].identity().Key(), jwt)
+		return w.replicas[q.replica].Renamed(t.Context(), w.people[q.person].identity().Key(), jwt)
 	})
 	if link := w.link(q.person); noted && link != nil && link.State == "linked" && link.UserID == u.ID {
 		w.people[q.person].unseen = false
@@ -142,7 +142,7 @@ func (w *world) foreignCall(t *rapid.T) {
 	} else {
 		jwt := w.newName(t, q.person, u)
 		w.people[q.person].unseen = true
-		w.event(t, q, func() error { return w.replicas[q.replica].Renamed(t.Context(), session, key, jwt) })
+		w.event(t, q, func() error { return w.replicas[q.replica].Renamed(t.Context(), key, jwt) })
 	}
 	after := w.link(self)
 	if before != nil && !w.before[self].lost && (after == nil || after.UserID != before.UserID || after.Username != before.Username) {

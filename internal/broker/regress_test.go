@@ -98,7 +98,7 @@ func TestForeignDeletionWithoutAGrant(t *testing.T) {
 	first := f.signIn("s", alice)
 	jwt, _, err := f.whisp.ChangeUsername(t.Context(), first.JWT, "queen")
 	must(t, err)
-	must(t, f.Renamed(t.Context(), "s", alice.Key(), jwt)) // drops the grant
+	must(t, f.Renamed(t.Context(), alice.Key(), jwt)) // drops the grant
 	must(t, f.Deleted(t.Context(), "s", alice.Key()))
 	if got := f.signIn("s", alice); got.UserID != first.UserID {
 		t.Errorf("a second account: %+v", got)

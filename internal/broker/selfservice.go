@@ -12,25 +12,26 @@ import (
 // these keep links and grants true to it. session is who called, identityKey
 // whose session it is.
 
-// LoggedOut drops the session's grant without a word to Whisp: the browser has
-// just ended its refresh token itself.
+// LoggedOut notes that the browser has just ended a refresh token itself, most
+// likely the one of its grant: the next sign-in finds out.
 func (b *Broker) LoggedOut(ctx context.Context, session string) error {
-	return b.grants.drop(ctx, session)
+	return b.grants.outdate(ctx, session, nil)
 }
 
-// LoggedOutEverywhere drops the grants of all sessions of the identity: the
-// browser has just ended all refresh tokens of its account.
+// LoggedOutEverywhere notes that all refresh tokens of the account have ended,
+// for all sessions of the identity.
 func (b *Broker) LoggedOutEverywhere(ctx context.Context, session, identityKey string) error {
-	if err := b.grants.drop(ctx, session); err != nil {
+	if err := b.grants.outdate(ctx, session, nil); err != nil {
 		return err
 	}
-	return b.grants.dropAll(ctx, identityKey)
+	return b.grants.outdateAll(ctx, identityKey, nil)
 }
 
-// Renamed notes the new name of the account that a changeUsername was about. jwt
-// is what Whisp answered with; a call about another account than the session's
-// own changes nothing here.
-func (b *Broker) Renamed(ctx context.Context, session, identityKey string, jwt secret.Text) error {
+// Renamed notes the new name of the account that a changeUsername was about, for
+// all sessions of the identity. jwt is what Whisp answered with; a call about
+// another account than the identity's own changes nothing here.
+func (b *Broker) Renamed(ctx context.Context, identityKey string, jwt secret.Text) error {
+	var name string
 	for range restarts { // profile_sync may be renaming it as well
 		known, err := b.accounts.links.findKey(ctx, identityKey)
 		if err != nil || known == nil || known.State != linked {
@@ -41,6 +42,7 @@ func (b *Broker) Renamed(ctx context.Context, session, identityKey string, jwt s
 			return err // the next sign-in finds out: see investigate
 		}
 		seen := *known
+		name = user.Username
 		known.Username, known.Renaming = user.Username, ""
 		stored, err := b.accounts.links.replace(ctx, identityKey, seen, *known)
 		if err != nil {
@@ -50,8 +52,8 @@ func (b *Broker) Renamed(ctx context.Context, session, identityKey string, jwt s
 			break
 		}
 	}
-	// The grant's JWT says the old name.
-	return b.grants.drop(ctx, session)
+	// The grants' JWTs say the old name; their refresh tokens live on.
+	return b.grants.outdateAll(ctx, identityKey, func(g *Grant) { g.Username = name })
 }
 
 // Deleted drops grant and link of an account that its owner has just deleted. If

@@ -55,7 +55,7 @@ func (s *Server) useSession(x *exchange) {
 	if value.Empty() {
 		return
 	}
-	if found, err := s.parts.Sessions.Find(x.r.Context(), value, false); err == nil {
+	if found, err := s.parts.Sessions.Use(x.r.Context(), value); err == nil {
 		x.source, x.who = identity.SourceSession, found.Identity
 	}
 }

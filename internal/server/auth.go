@@ -57,7 +57,7 @@ func (s *Server) callback(x *exchange) error {
 		return s.explain(x, err, finished.ReturnTo)
 	}
 	previous := s.parts.Sessions.FromRequest(x.r)
-	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens)
+	started, value, err := s.parts.Sessions.Start(x.r.Context(), finished.Identity, finished.Tokens, previous)
 	if err != nil {
 		return s.explain(x, err, finished.ReturnTo)
 	}
@@ -84,6 +84,8 @@ func (s *Server) supersede(x *exchange, previous secret.Text, started *session.S
 	case err != nil:
 		return err
 	case old.Lingers:
+		// Tunnels do not notice by themselves that their session got shorter.
+		time.AfterFunc(session.Lingering, func() { s.endTunnels(context.WithoutCancel(ctx), old.Key) })
 		return s.parts.Broker.Inherit(ctx, old.Key, broker.Caller{Session: started.Key, Identity: started.Identity, Until: started.Expires})
 	case old.Key != "":
 		s.endAtWhisp(ctx, x, old.Key)
@@ -144,6 +146,12 @@ func (s *Server) logout(x *exchange) error {
 		}
 		answer.WhispRevoked = s.endAtWhisp(ctx, x, key)
 	}
+	if found != nil && found.Previous != "" { // it may linger
+		if err := s.parts.Sessions.End(ctx, found.Previous); err != nil {
+			return err
+		}
+		answer.WhispRevoked = s.endAtWhisp(ctx, x, found.Previous) && answer.WhispRevoked
+	}
 	if found != nil {
 		if s.parts.Login != nil {
 			if there, ok := s.parts.Login.LogoutURL(found.Tokens.IDToken); ok {
@@ -202,10 +210,7 @@ func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 // endAtWhisp closes an ended session's tunnels and revokes its grant; false if
 // Whisp could not be told. A browser that leaves does not stop it.
 func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
-	s.parts.Realtime.EndSession(sessionKey)
-	if s.deps.Ended != nil {
-		s.deps.Ended(ctx, sessionKey)
-	}
+	s.endTunnels(ctx, sessionKey)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := s.parts.Broker.SignOut(ctx, sessionKey); err != nil {
@@ -213,6 +218,14 @@ func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string)
 		return false
 	}
 	return true
+}
+
+// endTunnels closes the tunnels of a holder, here and on the other replicas.
+func (s *Server) endTunnels(ctx context.Context, holder string) {
+	s.parts.Realtime.EndSession(holder)
+	if s.deps.Ended != nil {
+		s.deps.Ended(ctx, holder)
+	}
 }
 
 // explain answers a person with a page and everybody else with the problem.

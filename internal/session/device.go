@@ -121,19 +121,38 @@ type Recognition struct {
 // Recognise notes that the browser with this cookie value is used by the
 // identity. An empty or malformed value is a client without cookies: all such
 // clients of one identity are one device.
+//
+// Reading is free of locks; whoever would write takes one and reads again, so that
+// a logout that comes between is not undone.
 func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognition) (Device, error) {
 	name := deviceName(value, who.Identity)
 	record := deviceRecord{Identity: who.Identity.Key(), Resumable: who.Resumable}
 	if who.Resumable {
 		record.CredentialEnds = who.CredentialEnds
 	}
-	replaced := ""
 	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
+	if err == nil && last.stands(record) {
+		return d.device(name, last), nil
+	}
+	if err != nil && !lost(err) {
+		return Device{}, unavailable(err)
+	}
+	var device Device
+	err = locked(ctx, d.deps.Store, deviceKey(name), func() (err error) {
+		device, err = d.recognise(ctx, name, record)
+		return err
+	})
+	return device, err
+}
+
+// recognise writes down who was recognised, under the device's lock.
+func (d *Devices) recognise(ctx context.Context, name string, record deviceRecord) (Device, error) {
+	replaced := ""
+	last, err := d.typed.Get(ctx, deviceKey(name))
 	switch {
+	case err == nil && last.stands(record):
+		return d.device(name, last), nil
 	case err == nil && last.Identity == record.Identity:
-		if !record.Resumable || (last.Resumable && last.CredentialEnds.Equal(record.CredentialEnds)) {
-			return d.device(name, last), nil
-		}
 		record.Turn = last.Turn
 	case err == nil:
 		record.Turn = last.Turn + 1
@@ -145,34 +164,29 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 	default:
 		return Device{}, unavailable(err)
 	}
-	first := err != nil
-	saved, err := d.save(ctx, name, record, first)
-	if err != nil {
+	if err := d.save(ctx, name, record); err != nil {
 		return Device{}, err
-	}
-	if !saved { // another request was first
-		return d.Recognise(ctx, value, who)
 	}
 	device := d.device(name, &record)
 	device.Replaced = replaced
 	return device, nil
 }
 
-// save reports false if there is a record and the new one is to be the first.
-func (d *Devices) save(ctx context.Context, name string, record deviceRecord, first bool) (saved bool, err error) {
+// stands reports whether a new recognition says nothing that is not known.
+func (r *deviceRecord) stands(recognised deviceRecord) bool {
+	return r.Identity == recognised.Identity &&
+		(!recognised.Resumable || r.Resumable && r.CredentialEnds.Equal(recognised.CredentialEnds))
+}
+
+func (d *Devices) save(ctx context.Context, name string, record deviceRecord) error {
 	encoded, err := json.Marshal(record)
 	if err != nil {
-		return false, fmt.Errorf("encode device: %w", err)
+		return fmt.Errorf("encode device: %w", err)
 	}
-	if first {
-		saved, err = d.deps.Store.SetIfAbsent(ctx, deviceKey(name), encoded, d.ttl(&record))
-	} else {
-		saved, err = true, d.deps.Store.Set(ctx, deviceKey(name), encoded, d.ttl(&record))
+	if err := d.deps.Store.Set(ctx, deviceKey(name), encoded, d.ttl(&record)); err != nil {
+		return unavailable(err)
 	}
-	if err != nil {
-		return false, unavailable(err)
-	}
-	return saved, nil
+	return nil
 }
 
 func (d *Devices) device(name string, record *deviceRecord) Device {
@@ -286,16 +300,17 @@ func (d *Devices) alive(ctx context.Context, key string) (*deviceRecord, error) 
 // End forgets who used the device. Whoever is recognised next, the same person
 // included, has another key.
 func (d *Devices) End(ctx context.Context, key string) error {
-	last, err := d.alive(ctx, key)
-	if errors.Is(err, ErrNone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	name, _, _ := strings.Cut(key, ".")
-	_, err = d.save(ctx, name, deviceRecord{Turn: last.Turn}, false)
-	return err
+	return locked(ctx, d.deps.Store, deviceKey(name), func() error {
+		last, err := d.alive(ctx, key)
+		if errors.Is(err, ErrNone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return d.save(ctx, name, deviceRecord{Turn: last.Turn})
+	})
 }
 
 // FromRequest returns the device cookie's value; none and several are empty.

@@ -25,6 +25,7 @@ type record struct {
 	ProviderSID   string         `json:"sid,omitempty"`
 	Created       time.Time      `json:"at"`
 	Expires       time.Time      `json:"exp"`
+	Previous      string         `json:"prev,omitempty"`
 }
 
 func encode(s *Session) ([]byte, error) {
@@ -33,7 +34,7 @@ func encode(s *Session) ([]byte, error) {
 		Issuer: s.Identity.Issuer, Subject: s.Identity.Subject, Claims: s.Identity.Claims,
 		IDToken: s.Tokens.IDToken.Reveal(), RefreshToken: s.Tokens.RefreshToken.Reveal(),
 		AccessExpires: s.Tokens.AccessExpires, ProviderSID: s.Tokens.SessionID,
-		Created: s.Created, Expires: s.Expires,
+		Created: s.Created, Expires: s.Expires, Previous: s.Previous,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
@@ -61,7 +62,8 @@ func decode(key string, raw []byte) (*Session, error) {
 			IDToken: secret.New(r.IDToken), RefreshToken: secret.New(r.RefreshToken),
 			AccessExpires: r.AccessExpires, SessionID: r.ProviderSID,
 		},
-		Created: r.Created,
-		Expires: r.Expires,
+		Created:  r.Created,
+		Expires:  r.Expires,
+		Previous: r.Previous,
 	}, nil
 }

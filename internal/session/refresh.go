@@ -5,6 +5,9 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 const (
@@ -12,6 +15,9 @@ const (
 	refreshAhead = 10 * time.Second
 	// refreshPatience bounds one refresh, waiting requests included.
 	refreshPatience = 10 * time.Second
+	// settlePatience bounds what has to be written down after the provider
+	// answered.
+	settlePatience = 5 * time.Second
 	// refreshPause is the wait after a refresh that failed for a reason that
 	// says nothing about the session.
 	refreshPause = 30 * time.Second
@@ -25,22 +31,27 @@ func (s *Sessions) refreshDue(of *Session) bool {
 	return now.Add(refreshAhead).After(of.Tokens.AccessExpires) && !s.failures.recent(of.Key, now)
 }
 
-// refreshed renews the provider's tokens: one call however many requests wait.
+// refreshed renews the provider's tokens: one call however many requests wait, on
+// whichever replica. A rotated refresh token works once.
 func (s *Sessions) refreshed(ctx context.Context, of *Session) (*Session, error) {
 	return s.refreshes.Do(ctx, of.Key, refreshPatience, func(ctx context.Context) (*Session, error) {
-		// Other replicas have the same session, and a rotated refresh token
-		// works once.
-		lease, err := s.deps.Store.Lock(ctx, "refresh:"+of.Key, refreshPatience)
-		if err != nil {
-			return nil, unavailable(err)
+		var renewed *Session
+		err := locked(ctx, s.deps.Store, refreshLock(of.Key), func() (err error) {
+			renewed, err = s.refreshOnce(ctx, of.Key)
+			return err
+		})
+		if errors.Is(err, store.ErrLocked) {
+			// Another replica is at it, and the provider is slow: the session
+			// goes on meanwhile.
+			s.failures.note(of.Key, s.deps.Clock(), lockWait)
+			return s.byKey(ctx, of.Key, true)
 		}
-		defer func() { _ = lease.Release(context.WithoutCancel(ctx)) }() // it ends by itself otherwise
-		return s.refreshOnce(ctx, of.Key)
+		return renewed, err
 	})
 }
 
 // refreshOnce reads the session again, because somebody may just have renewed
-// or ended it, and saves with Replace, because somebody may end it meanwhile.
+// or ended it.
 func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error) {
 	current, err := s.byKey(ctx, key, true)
 	if err != nil {
@@ -50,28 +61,31 @@ func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error
 		return current, nil
 	}
 	tokens, err := s.deps.Provider.Refresh(ctx, current.Tokens, current.Identity.Subject)
+	// Whatever the provider said counts, however late: a rotated refresh token
+	// that is not saved is a session lost.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settlePatience)
+	defer cancel()
 	switch {
 	case errors.Is(err, ErrNone):
-		s.deps.Logger.InfoContext(ctx, "session ended by the provider", "identity", current.Identity.Key()[:12])
-		if err := s.End(ctx, key); err != nil {
-			return nil, err
-		}
-		if s.deps.Ended != nil {
-			s.deps.Ended(ctx, key)
-		}
-		return nil, ErrNone
+		return nil, s.endedByProvider(ctx, current)
 	case err != nil:
-		s.failures.note(key, s.deps.Clock())
+		s.failures.note(key, s.deps.Clock(), refreshPause)
 		s.deps.Logger.WarnContext(ctx, "provider tokens not refreshed; session goes on", "error", err)
 		return current, nil
 	}
+	return s.renew(ctx, current, tokens)
+}
+
+// renew saves new tokens with Replace, because the session may have ended
+// meanwhile. That it was superseded meanwhile is excluded by the lock.
+func (s *Sessions) renew(ctx context.Context, current *Session, tokens identity.ProviderTokens) (*Session, error) {
 	renewed := *current
 	renewed.Tokens = tokens
 	encoded, err := encode(&renewed)
 	if err != nil {
 		return nil, err
 	}
-	replaced, err := s.deps.Store.Replace(ctx, storeKey(key), encoded, s.ttl(&renewed))
+	replaced, err := s.deps.Store.Replace(ctx, storeKey(current.Key), encoded, s.ttl(&renewed))
 	switch {
 	case err != nil:
 		return nil, unavailable(err)
@@ -80,6 +94,20 @@ func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error
 	}
 	return &renewed, nil
 }
+
+// endedByProvider returns [ErrNone], or why the session could not be ended.
+func (s *Sessions) endedByProvider(ctx context.Context, current *Session) error {
+	s.deps.Logger.InfoContext(ctx, "session ended by the provider", "identity", current.Identity.Key()[:12])
+	if err := s.End(ctx, current.Key); err != nil {
+		return err
+	}
+	if s.deps.Ended != nil {
+		s.deps.Ended(ctx, current.Key)
+	}
+	return ErrNone
+}
+
+func refreshLock(key string) string { return "refresh:" + key }
 
 // backoff remembers which sessions' refresh failed lately. The zero value is
 // ready.
@@ -102,11 +130,11 @@ func (b *backoff) recent(key string, now time.Time) bool {
 	return noted
 }
 
-func (b *backoff) note(key string, now time.Time) {
+func (b *backoff) note(key string, now time.Time, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.until) >= backoffLimit || b.until == nil {
 		b.until = make(map[string]time.Time)
 	}
-	b.until[key] = now.Add(refreshPause)
+	b.until[key] = now.Add(pause)
 }

@@ -51,6 +51,9 @@ type Session struct {
 	Created time.Time
 	// Expires is the absolute end.
 	Expires time.Time
+	// Previous is the key of the session that the browser had before, which may
+	// linger; it ends with this one.
+	Previous string
 }
 
 // Store is what sessions need of a store.
@@ -116,9 +119,10 @@ func New(cfg Config, deps Deps) *Sessions {
 	}
 }
 
-// Start begins a session and returns the value of its cookie. The caller ends
-// the session that the browser had before with [Sessions.Supersede].
-func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens) (*Session, secret.Text, error) {
+// Start begins a session and returns the value of its cookie. previous is the
+// cookie value that came along, if any: the caller ends that session with
+// [Sessions.Supersede].
+func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens, previous secret.Text) (*Session, secret.Text, error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(s.deps.Rand, raw[:]); err != nil {
 		return nil, secret.Text{}, fmt.Errorf("read randomness for a session id: %w", err)
@@ -131,6 +135,7 @@ func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens ident
 		Tokens:   tokens,
 		Created:  now,
 		Expires:  now.Add(s.cfg.Absolute.D()),
+		Previous: KeyOf(previous),
 	}
 	encoded, err := encode(started)
 	if err != nil {
@@ -142,9 +147,9 @@ func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens ident
 	return started, value, nil
 }
 
-// lingering is how long a session outlives the next login of the same person in
+// Lingering is how long a session outlives the next login of the same person in
 // the same browser: other tabs may be in the middle of something with its cookie.
-const lingering = 30 * time.Second
+const Lingering = 30 * time.Second
 
 // Superseded is what became of a browser's previous session.
 type Superseded struct {
@@ -162,30 +167,44 @@ func (s *Sessions) Supersede(ctx context.Context, previous secret.Text, by *Sess
 	if key == "" || key == by.Key {
 		return Superseded{}, nil
 	}
+	what := Superseded{Key: key}
+	err := locked(ctx, s.deps.Store, refreshLock(key), func() (err error) {
+		what.Lingers, err = s.shorten(ctx, key, by)
+		return err
+	})
+	if errors.Is(err, store.ErrLocked) {
+		// It is being refreshed, which would write its old end back.
+		return what, s.End(ctx, key)
+	}
+	return what, err
+}
+
+// shorten lets a session linger, or ends it if it is not by's identity's.
+func (s *Sessions) shorten(ctx context.Context, key string, by *Session) (lingers bool, err error) {
 	old, err := s.byKey(ctx, key, true)
 	if errors.Is(err, ErrNone) {
-		return Superseded{Key: key}, nil
+		return false, nil
 	}
 	if err != nil {
-		return Superseded{}, err
+		return false, err
 	}
 	if old.Identity.Key() != by.Identity.Key() {
-		return Superseded{Key: key}, s.End(ctx, key)
+		return false, s.End(ctx, key)
 	}
 	short := *old
 	short.Tokens = identity.ProviderTokens{} // nothing is refreshed for it any more
-	if end := s.deps.Clock().Add(lingering); end.Before(short.Expires) {
+	if end := s.deps.Clock().Add(Lingering); end.Before(short.Expires) {
 		short.Expires = end
 	}
 	encoded, err := encode(&short)
 	if err != nil {
-		return Superseded{}, err
+		return false, err
 	}
 	replaced, err := s.deps.Store.Replace(ctx, storeKey(key), encoded, s.ttl(&short))
 	if err != nil {
-		return Superseded{}, unavailable(err)
+		return false, unavailable(err)
 	}
-	return Superseded{Key: key, Lingers: replaced}, nil
+	return replaced, nil
 }
 
 // Find returns the session of a cookie value. It counts as a use unless peek is
@@ -207,6 +226,16 @@ func (s *Sessions) Find(ctx context.Context, value secret.Text, peek bool) (*Ses
 		return s.refreshed(ctx, found)
 	}
 	return found, nil
+}
+
+// Use counts as a use of the session of a cookie value, if there is one. It never
+// waits for the provider.
+func (s *Sessions) Use(ctx context.Context, value secret.Text) (*Session, error) {
+	key := KeyOf(value)
+	if key == "" {
+		return nil, ErrNone
+	}
+	return s.byKey(ctx, key, false)
 }
 
 // Touch counts as a use of the session with that key and returns when it will

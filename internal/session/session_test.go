@@ -49,7 +49,7 @@ func (f *fixture) step(d time.Duration) { f.now.Add(int64(d)) }
 
 func (f *fixture) login(t *testing.T, tokens identity.ProviderTokens) secret.Text {
 	t.Helper()
-	_, value, err := f.Start(t.Context(), alice, tokens)
+	_, value, err := f.Start(t.Context(), alice, tokens, secret.Text{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestSessionEnds(t *testing.T) {
 		"clock stepped forward a day": {func(_ *testing.T, f *fixture, _ secret.Text) { f.step(24 * time.Hour) }, true},
 		"at logout":                   {func(t *testing.T, f *fixture, v secret.Text) { must(t, f.End(t.Context(), session.KeyOf(v))) }, true},
 		"when somebody else logs in": {func(t *testing.T, f *fixture, v secret.Text) {
-			next, _, err := f.Start(t.Context(), identity.Identity{Issuer: alice.Issuer, Subject: "b-1"}, identity.ProviderTokens{})
+			next, _, err := f.Start(t.Context(), identity.Identity{Issuer: alice.Issuer, Subject: "b-1"}, identity.ProviderTokens{}, v)
 			must(t, err)
 			got, err := f.Supersede(t.Context(), v, next)
 			must(t, err)
@@ -121,7 +121,7 @@ func TestSessionEnds(t *testing.T) {
 // again logs the same person in once more in the same browser.
 func (f *fixture) again(t *testing.T, previous secret.Text) {
 	t.Helper()
-	next, _, err := f.Start(t.Context(), alice, identity.ProviderTokens{})
+	next, _, err := f.Start(t.Context(), alice, identity.ProviderTokens{}, previous)
 	must(t, err)
 	if got, err := f.Supersede(t.Context(), previous, next); err != nil || !got.Lingers {
 		t.Errorf("%+v, %v", got, err)

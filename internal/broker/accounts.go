@@ -203,7 +203,7 @@ func (a *accounts) investigate(ctx context.Context, caller Caller, l *link) (ups
 		}
 		return in, asBadAnswer(err, "an account refuses its credential under its own name")
 	}
-	if a.onLost == LostFails {
+	if a.onLost == LostFails && !l.Deleted {
 		return upstream.SignedIn{}, problem.AccountLost().Because(errors.New("renamed or deleted elsewhere; release it with DELETE /admin/accounts if it is gone"))
 	}
 	a.logger.WarnContext(ctx, "linked account is taken for deleted; making another", "identity", logName(caller.Identity), "user_id", l.UserID)

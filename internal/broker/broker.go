@@ -123,7 +123,7 @@ func New(cfg AccountConfig, deps Deps) *Broker {
 			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
 		}, []string{"outcome"}),
 	}
-	b.outbox = outbox{store: deps.Store, revoke: b.revoke}
+	b.outbox = outbox{store: deps.Store, revoke: b.revoke, logger: deps.Logger}
 	b.accounts = newAccounts(cfg, deps, b.grants)
 	deps.Metrics.MustRegister(b.outcomes)
 	return b
@@ -152,7 +152,7 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 		key += " fresh"
 	}
 	grant, err := b.flights.Do(ctx, key, patience, func(ctx context.Context) (Grant, error) {
-		return exclusively(ctx, b.deps.Store, "obtain:"+caller.Session, func() (Grant, error) {
+		return exclusively(ctx, b.deps.Store, obtainLock(caller.Session), func() (Grant, error) {
 			return b.obtain(ctx, caller, fresh)
 		})
 	})
@@ -166,24 +166,38 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 // case. The error tells that Whisp could not be told yet: [Broker.Run] goes on
 // trying.
 func (b *Broker) SignOut(ctx context.Context, session string) error {
-	held, err := b.grants.take(ctx, session)
+	held, err := b.grants.get(ctx, session)
 	if err != nil || held == nil {
 		return err
 	}
-	return b.revokeSurely(ctx, held.Grant)
+	// Noted before it is forgotten: a crash in between loses nothing.
+	noted, err := b.outbox.put(ctx, held.Grant)
+	if err != nil {
+		return err
+	}
+	if err := b.grants.drop(ctx, session); err != nil {
+		return err
+	}
+	return b.revokeNoted(ctx, held.Grant, noted)
 }
 
 // Inherit hands the grant of a session over to the one that superseded it in the
-// same browser. One of another identity is revoked.
+// same browser. One of another identity, and one that cannot be kept, is revoked.
 func (b *Broker) Inherit(ctx context.Context, from string, to Caller) error {
-	held, err := b.grants.take(ctx, from)
-	if err != nil || held == nil {
-		return err
-	}
-	if held.identityKey != to.Identity.Key() {
-		return b.revokeSurely(ctx, held.Grant)
-	}
-	return b.grants.save(ctx, to, held.Grant)
+	_, err := exclusively(ctx, b.deps.Store, obtainLock(from), func() (struct{}, error) {
+		held, err := b.grants.take(ctx, from)
+		if err != nil || held == nil {
+			return struct{}{}, err
+		}
+		if held.identityKey != to.Identity.Key() {
+			return struct{}{}, b.revokeSurely(ctx, held.Grant)
+		}
+		if err := b.grants.save(ctx, to, held.Grant); err != nil {
+			return struct{}{}, errors.Join(err, b.revokeSurely(ctx, held.Grant))
+		}
+		return struct{}{}, nil
+	})
+	return err
 }
 
 // Wait returns when nothing is under way at Whisp any more. No SignIn may start
@@ -299,11 +313,19 @@ func (b *Broker) revoke(ctx context.Context, grant Grant) error {
 // revokeSurely revokes now, or as soon as Whisp answers. The error is why it was
 // not done now.
 func (b *Broker) revokeSurely(ctx context.Context, grant Grant) error {
-	err := b.revoke(ctx, grant)
-	if err == nil {
-		return nil
+	noted, err := b.outbox.put(context.WithoutCancel(ctx), grant)
+	if err != nil {
+		return errors.Join(err, b.revoke(ctx, grant))
 	}
-	return errors.Join(err, b.outbox.put(context.WithoutCancel(ctx), grant))
+	return b.revokeNoted(ctx, grant, noted)
+}
+
+// revokeNoted revokes what stands in the outbox, and strikes it off.
+func (b *Broker) revokeNoted(ctx context.Context, grant Grant, noted string) error {
+	if err := b.revoke(ctx, grant); err != nil {
+		return err
+	}
+	return b.outbox.done(context.WithoutCancel(ctx), noted)
 }
 
 func (b *Broker) revokeLoudly(ctx context.Context, grant Grant) {

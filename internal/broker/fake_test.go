@@ -32,10 +32,13 @@ type fakeWhisp struct {
 	calls    map[string]int
 	// committed operations are done although they fail: the answer is lost.
 	committed map[string]bool
-	fail      map[string]error                 // by operation
-	after     func(operation string)           // called before the answer, without the lock
-	reject    func(upstream.Registration) bool // extra validation
-	serial    int
+	// poison is what logout answers for the refresh token poisoned.
+	poison   error
+	poisoned secret.Text
+	fail     map[string]error                 // by operation
+	after    func(operation string)           // called before the answer, without the lock
+	reject   func(upstream.Registration) bool // extra validation
+	serial   int
 }
 
 type account struct{ id, password, email string }
@@ -173,6 +176,9 @@ func (w *fakeWhisp) Logout(_ context.Context, _, refresh secret.Text) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.poison != nil && w.poisoned.Equal(refresh) {
+		return w.poison
+	}
 	delete(w.tokens, refresh.Reveal())
 	return nil
 }

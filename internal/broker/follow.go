@@ -13,11 +13,12 @@ import (
 // profile_sync, the account's name true to the claims. A name that cannot be
 // had is left as it is: nobody is kept out of the chat for it.
 func (a *accounts) follow(ctx context.Context, id identity.Identity, l *link, in upstream.SignedIn) (upstream.SignedIn, error) {
-	if l.UserID != in.UserID {
-		// Deleted and made again with the same credential, which is ours alone.
-		a.logger.InfoContext(ctx, "account is a new one under the old name", "identity", logName(id), "user_id", in.UserID)
+	if l.UserID != in.UserID || l.Deleted {
+		// Deleted and made again with the same credential, which is ours alone; or
+		// it was another account that was deleted.
+		a.logger.InfoContext(ctx, "linked account is not the one of before, or not deleted", "identity", logName(id), "user_id", in.UserID)
 		seen := *l
-		l.UserID = in.UserID
+		l.UserID, l.Deleted = in.UserID, false
 		if _, err := a.links.replace(ctx, id.Key(), seen, *l); err != nil {
 			return upstream.SignedIn{}, err
 		}

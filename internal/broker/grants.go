@@ -83,28 +83,44 @@ func (g *grants) ttl(held heldGrant) time.Duration {
 // JWT counts as expired. The refresh token is kept: it is asked with, and revoked
 // at logout. change, if not nil, may correct what else is known.
 func (g *grants) outdate(ctx context.Context, session string, change func(*Grant)) error {
+	// A sign-in under way could save a newer grant, which must not be replaced by
+	// the older one.
+	_, err := exclusively(ctx, g.store, obtainLock(session), func() (struct{}, error) {
+		held, err := g.get(ctx, session)
+		if err != nil || held == nil {
+			return struct{}{}, err
+		}
+		outdated := *held
+		outdated.Expires = time.Time{}
+		if change != nil {
+			change(&outdated.Grant)
+		}
+		raw, err := encodeGrant(session, outdated)
+		if err != nil {
+			return struct{}{}, err
+		}
+		// A logout that came between must not be undone.
+		if _, err := g.store.Replace(ctx, grantKey(session), raw, g.ttl(outdated)); err != nil {
+			return struct{}{}, unavailable(err)
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// get returns what a session holds, whoever it belongs to; nil if nothing.
+func (g *grants) get(ctx context.Context, session string) (*heldGrant, error) {
 	held, err := g.typed.Get(ctx, grantKey(session))
 	if lost(err) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return unavailable(err)
+		return nil, unavailable(err)
 	}
-	outdated := *held
-	outdated.Expires = time.Time{}
-	if change != nil {
-		change(&outdated.Grant)
-	}
-	raw, err := encodeGrant(session, outdated)
-	if err != nil {
-		return err
-	}
-	// A logout that came between must not be undone.
-	if _, err := g.store.Replace(ctx, grantKey(session), raw, g.ttl(outdated)); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return held, nil
 }
+
+func obtainLock(session string) string { return "obtain:" + session }
 
 // outdateAll does so for all sessions of an identity.
 func (g *grants) outdateAll(ctx context.Context, identityKey string, change func(*Grant)) error {
@@ -112,12 +128,11 @@ func (g *grants) outdateAll(ctx context.Context, identityKey string, change func
 	if err != nil {
 		return unavailable(err)
 	}
+	var errs []error
 	for _, session := range sessions {
-		if err := g.outdate(ctx, session, change); err != nil {
-			return err
-		}
+		errs = append(errs, g.outdate(ctx, session, change))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // holdersOf names the set of sessions that hold grants of an identity; some may

@@ -12,6 +12,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/store"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
 
 func TestRenamedElsewhereIsFoundByTheRefreshTokenThatIsLeft(t *testing.T) {
@@ -107,6 +108,36 @@ func TestWhatBrowsersDoToTheirOwnAccounts(t *testing.T) {
 		must(t, f.Deleted(t.Context(), "s", alice.Key()))
 		if got := f.signIn("s", alice); got.UserID == first.UserID || got.Username != "alice" {
 			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("delete, while Whisp does not answer", func(t *testing.T) {
+		f := newFixture(t, true)
+		first := f.signIn("s", alice)
+		f.whisp.remove("alice")
+		f.whisp.set("refresh", problem.WhispTimeout())
+		if err := f.Deleted(t.Context(), "s", alice.Key()); err == nil {
+			t.Error("claims to have found out")
+		}
+		f.whisp.set("refresh", nil)
+		f.step(10 * time.Minute)
+		if got := f.signIn("s", alice); got.UserID == first.UserID || got.Username != "alice" {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("a deletion of somebody else's account, while Whisp does not answer", func(t *testing.T) {
+		f := newFixture(t, true)
+		first := f.signIn("s", alice)
+		f.whisp.set("refresh", problem.WhispTimeout())
+		if err := f.Deleted(t.Context(), "s", alice.Key()); err == nil {
+			t.Error("claims to have found out")
+		}
+		f.whisp.set("refresh", nil)
+		if got := f.signIn("other", alice); got.UserID != first.UserID {
+			t.Errorf("got %+v", got)
+		}
+		f.whisp.move("alice", "alicia") // the doubt must be gone by now
+		if _, err := f.SignIn(t.Context(), f.caller("third", alice), false); f.code(err) != "account_lost" {
+			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("a deletion of somebody else's account changes nothing", func(t *testing.T) {
@@ -207,6 +238,35 @@ func TestRevocationsAreMadeUpFor(t *testing.T) {
 	must(t, f.WorkOutbox(t.Context()))
 	if f.whisp.count("logout") != calls {
 		t.Error("revoked again what is revoked")
+	}
+}
+
+// One revocation that Whisp will never take keeps nothing behind it waiting.
+func TestRevocationsDoNotBlockEachOther(t *testing.T) {
+	f := newFixture(t, true)
+	var grants []broker.Grant
+	for i := range 10 {
+		grants = append(grants, f.signIn(fmt.Sprint("s", i), person("1", "alice")))
+	}
+	f.whisp.set("logout", problem.WhispUnreachable())
+	for i := range grants {
+		_ = f.SignOut(t.Context(), fmt.Sprint("s", i))
+	}
+	f.whisp.set("logout", nil)
+	for _, stubborn := range []error{problem.WhispBadAnswer(), &upstream.InvalidError{Message: "malformed"}} {
+		f.whisp.mu.Lock()
+		f.whisp.poisoned, f.whisp.poison = grants[3].RefreshToken, stubborn
+		f.whisp.mu.Unlock()
+		_ = f.WorkOutbox(t.Context())
+	}
+	for i, g := range grants {
+		if f.whisp.alive(g.RefreshToken) != (i == 3) {
+			t.Errorf("refresh token %d: alive=%v", i, f.whisp.alive(g.RefreshToken))
+		}
+	}
+	calls := f.whisp.count("logout")
+	if err := f.WorkOutbox(t.Context()); err != nil || f.whisp.count("logout") != calls {
+		t.Errorf("what Whisp calls malformed is tried for ever: %v", err)
 	}
 }
 

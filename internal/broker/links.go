@@ -40,7 +40,10 @@ type link struct {
 	// account may have been registered.
 	Tried string `json:"tried,omitempty"`
 	// Mapped is the name that the claims gave last, see follow.
-	Mapped  string    `json:"mapped,omitempty"`
+	Mapped string `json:"mapped,omitempty"`
+	// Deleted: Whisp deleted an account for the owner, most likely this one. It
+	// counts only where the account refuses its credential.
+	Deleted bool      `json:"deleted,omitempty"`
 	Email   string    `json:"email,omitempty"`
 	Master  string    `json:"master,omitempty"` // fingerprint of the master secret
 	Created time.Time `json:"created"`

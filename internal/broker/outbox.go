@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/store"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
 
 const (
@@ -29,6 +32,7 @@ const (
 type outbox struct {
 	store  Store
 	revoke func(context.Context, Grant) error
+	logger *slog.Logger
 }
 
 type outboxRecord struct {
@@ -37,38 +41,55 @@ type outboxRecord struct {
 	Expires      time.Time `json:"exp"`
 }
 
-// put notes a revocation for later. Noting it twice is noting it once.
-func (o outbox) put(ctx context.Context, grant Grant) error {
+// put notes a revocation for later and returns what done strikes it off by. Noting
+// it twice is noting it once.
+func (o outbox) put(ctx context.Context, grant Grant) (id string, err error) {
 	sum := sha256.Sum256([]byte(grant.RefreshToken.Reveal()))
-	id := base64.RawURLEncoding.EncodeToString(sum[:])
+	id = base64.RawURLEncoding.EncodeToString(sum[:])
 	raw, err := json.Marshal(outboxRecord{JWT: grant.JWT.Reveal(), RefreshToken: grant.RefreshToken.Reveal(), Expires: grant.Expires})
 	if err != nil {
-		return fmt.Errorf("encode revocation: %w", err)
+		return "", fmt.Errorf("encode revocation: %w", err)
 	}
 	if err := o.store.Set(ctx, outboxKey(id), raw, outboxLife); err != nil {
-		return unavailable(err)
+		return "", unavailable(err)
 	}
 	if err := o.store.Add(ctx, outboxSet, id, outboxLife); err != nil {
-		return unavailable(err)
+		return "", unavailable(err)
 	}
-	return nil
+	return id, nil
 }
 
-// work tries everything that is left, once. It stops at the first that Whisp
-// does not answer: the others would fare no better.
+// work tries everything that is left, once. It stops where Whisp or the store does
+// not answer, since the others would fare no better; what Whisp refuses for
+// reasons of its own keeps nothing behind it waiting.
 func (o outbox) work(ctx context.Context) error {
 	left, err := o.store.Members(ctx, outboxSet)
 	if err != nil {
 		return unavailable(err)
 	}
+	var failed []error
 	for _, id := range left {
-		if _, err := exclusively(ctx, o.store, "revoke:"+id, func() (struct{}, error) {
+		_, err := exclusively(ctx, o.store, "revoke:"+id, func() (struct{}, error) {
 			return struct{}{}, o.workOn(ctx, id)
-		}); err != nil {
-			return err
+		})
+		if err == nil || errors.Is(err, store.ErrLocked) { // another replica is at it
+			continue
+		}
+		failed = append(failed, err)
+		if down(err) {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// down reports that nobody answers, as opposed to an answer nobody wanted.
+func down(err error) bool {
+	switch problem.From(err).Code {
+	case problem.WhispUnreachable().Code, problem.WhispTimeout().Code, problem.WhispRateLimited().Code, problem.StoreUnavailable().Code:
+		return true
+	}
+	return false
 }
 
 func (o outbox) workOn(ctx context.Context, id string) error {
@@ -83,7 +104,12 @@ func (o outbox) workOn(ctx context.Context, id string) error {
 	if json.Unmarshal(raw, &r) != nil {
 		return o.done(ctx, id)
 	}
-	if err := o.revoke(ctx, Grant{JWT: secret.New(r.JWT), RefreshToken: secret.New(r.RefreshToken), Expires: r.Expires}); err != nil {
+	err = o.revoke(ctx, Grant{JWT: secret.New(r.JWT), RefreshToken: secret.New(r.RefreshToken), Expires: r.Expires})
+	if _, refused := errors.AsType[*upstream.InvalidError](err); refused {
+		o.logger.WarnContext(ctx, "Whisp takes a refresh token for malformed; its revocation is given up", "revocation", id[:8])
+		return o.done(ctx, id)
+	}
+	if err != nil {
 		return err
 	}
 	return o.done(ctx, id)

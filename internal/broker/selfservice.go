@@ -57,9 +57,10 @@ func (b *Broker) Renamed(ctx context.Context, identityKey string, jwt secret.Tex
 }
 
 // Deleted drops grant and link of an account that its owner has just deleted. If
-// the session's own refresh token still works, it was another account.
+// the session's own refresh token still works, it was another account. If Whisp
+// cannot be asked, the link remembers what happened: see investigate.
 func (b *Broker) Deleted(ctx context.Context, session, identityKey string) error {
-	held, err := b.grants.take(ctx, session)
+	held, err := b.grants.get(ctx, session)
 	if err != nil {
 		return err
 	}
@@ -67,8 +68,15 @@ func (b *Broker) Deleted(ctx context.Context, session, identityKey string) error
 	if err != nil || known == nil || held == nil || held.identityKey != identityKey || held.UserID != known.UserID {
 		return err // nothing shows that it was this account
 	}
-	if _, _, err := b.deps.Tokens.Refresh(ctx, held.RefreshToken, held.JWT); !errors.Is(err, upstream.ErrUnauthorized) {
-		return err
+	_, _, err = b.deps.Tokens.Refresh(ctx, held.RefreshToken, held.JWT)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, upstream.ErrUnauthorized):
+		return errors.Join(b.grants.drop(ctx, session), b.accounts.links.drop(ctx, identityKey))
 	}
-	return b.accounts.links.drop(ctx, identityKey)
+	doubtful := *known
+	doubtful.Deleted = true
+	_, saveErr := b.accounts.links.replace(context.WithoutCancel(ctx), identityKey, *known, doubtful)
+	return errors.Join(err, saveErr)
 }

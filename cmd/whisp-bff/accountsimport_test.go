@@ -195,11 +195,11 @@ func TestImportStops(t *testing.T) {
 	for name, test := range map[string]struct {
 		err          error
 		code         string
-		least, most  time.Duration
+		least, most  time.Duration // the waits have full jitter: the least is only more than none
 		callsPerFail int
 	}{
-		"down":        {problem.WhispUnreachable(), "whisp_unreachable", 20 * time.Second, 5 * time.Minute, importAttempts},
-		"store down":  {problem.StoreUnavailable(), "store_unavailable", 20 * time.Second, 5 * time.Minute, importAttempts},
+		"down":        {problem.WhispUnreachable(), "whisp_unreachable", 3 * time.Second, 5 * time.Minute, importAttempts},
+		"store down":  {problem.StoreUnavailable(), "store_unavailable", 3 * time.Second, 5 * time.Minute, importAttempts},
 		"key refused": {problem.WhispKeyRefused().After(time.Second), "whisp_key_refused", 0, time.Second, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

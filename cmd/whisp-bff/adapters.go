@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/broker"
+	"github.com/whisp-bff/whisp-bff/internal/identity"
+	"github.com/whisp-bff/whisp-bff/internal/login"
+	"github.com/whisp-bff/whisp-bff/internal/secret"
+	"github.com/whisp-bff/whisp-bff/internal/session"
+	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
+	"github.com/whisp-bff/whisp-bff/internal/upstream"
+)
+
+// selfService keeps links and grants true to what browsers do at Whisp
+// themselves.
+type selfService struct {
+	accounts *broker.Broker
+	holders  session.Holders
+	logger   *slog.Logger
+}
+
+// passed is called when Whisp answered a call of a browser.
+func (s selfService) passed(holder, operation string, status int) {
+	if status < http.StatusOK || status >= http.StatusMultipleChoices {
+		return
+	}
+	// The browser may be gone before this is done.
+	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
+	defer cancel()
+	var err error
+	switch operation {
+	case upstream.OperationLogout:
+		err = s.accounts.LoggedOut(ctx, holder)
+	case upstream.OperationLogoutAll:
+		err = s.withIdentity(ctx, holder, s.accounts.LoggedOutEverywhere)
+	case upstream.OperationDeleteUser:
+		err = s.withIdentity(ctx, holder, s.accounts.Deleted)
+	}
+	if err != nil {
+		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", operation, "error", err)
+	}
+}
+
+func (s selfService) withIdentity(ctx context.Context, holder string, do func(ctx context.Context, holder, identityKey string) error) error {
+	identityKey, err := s.holders.IdentityKey(ctx, holder)
+	if err != nil {
+		return err
+	}
+	return do(ctx, holder, identityKey)
+}
+
+// renamed is called when Whisp renamed the account of a browser.
+func (s selfService) renamed(holder string, jwt secret.Text) {
+	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
+	defer cancel()
+	if err := s.withIdentity(ctx, holder, func(ctx context.Context, _, identityKey string) error {
+		return s.accounts.Renamed(ctx, identityKey, jwt)
+	}); err != nil {
+		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", upstream.OperationChangeUsername, "error", err)
+	}
+}
+
+// selfServicePatience bounds what is done before the browser gets its answer.
+const selfServicePatience = 5 * time.Second
+
+// refresher tells sessions in their own words that a sign-in ended.
+type refresher struct{ *login.RelyingParty }
+
+func (r refresher) Refresh(ctx context.Context, tokens identity.ProviderTokens, subject string) (identity.ProviderTokens, error) {
+	renewed, err := r.RelyingParty.Refresh(ctx, tokens, subject)
+	if errors.Is(err, login.ErrEnded) {
+		return identity.ProviderTokens{}, fmt.Errorf("%w: %w", session.ErrNone, err)
+	}
+	return renewed, err
+}
+
+// toucher tells sockets in their own words that a session ended.
+type toucher struct{ session.Holders }
+
+func (t toucher) Touch(ctx context.Context, key string) (time.Time, error) {
+	expires, err := t.Holders.Touch(ctx, key)
+	if errors.Is(err, session.ErrNone) {
+		return time.Time{}, sockproxy.ErrSessionEnded
+	}
+	return expires, err
+}

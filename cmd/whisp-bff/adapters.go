@@ -38,28 +38,31 @@ func (s selfService) passed(holder, operation string, status int) {
 	case upstream.OperationLogout:
 		err = s.accounts.LoggedOut(ctx, holder)
 	case upstream.OperationLogoutAll:
-		err = s.withIdentity(ctx, holder, s.accounts.LoggedOutEverywhere)
+		err = s.forIdentity(ctx, holder, s.accounts.LoggedOutEverywhere)
 	case upstream.OperationDeleteUser:
-		err = s.withIdentity(ctx, holder, s.accounts.Deleted)
+		err = s.forIdentity(ctx, holder, func(ctx context.Context, identityKey string) error {
+			return s.accounts.Deleted(ctx, holder, identityKey)
+		})
 	}
 	if err != nil {
 		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", operation, "error", err)
 	}
 }
 
-func (s selfService) withIdentity(ctx context.Context, holder string, do func(ctx context.Context, holder, identityKey string) error) error {
+// forIdentity does something for the identity that a holder belongs to.
+func (s selfService) forIdentity(ctx context.Context, holder string, do func(ctx context.Context, identityKey string) error) error {
 	identityKey, err := s.holders.IdentityKey(ctx, holder)
 	if err != nil {
 		return err
 	}
-	return do(ctx, holder, identityKey)
+	return do(ctx, identityKey)
 }
 
 // renamed is called when Whisp renamed the account of a browser.
 func (s selfService) renamed(holder string, jwt secret.Text) {
 	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
 	defer cancel()
-	if err := s.withIdentity(ctx, holder, func(ctx context.Context, _, identityKey string) error {
+	if err := s.forIdentity(ctx, holder, func(ctx context.Context, identityKey string) error {
 		return s.accounts.Renamed(ctx, identityKey, jwt)
 	}); err != nil {
 		s.logger.WarnContext(ctx, "not followed what a browser did to its account", "operation", upstream.OperationChangeUsername, "error", err)

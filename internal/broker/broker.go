@@ -12,8 +12,8 @@
 //	grant with refresh token? ── refresh 200 ────────► save, answer
 //	     │ no, or 401
 //	link? ── sign in 200 ────────────────────────────► save, answer
-//	     │ no, or 401 while the API key is good
-//	establish the account (accounts.go) ─────────────► save link and grant, answer
+//	     │ no              └ 401 ─► renamed, deleted, or the key? (accounts.go)
+//	establish the account (establish.go) ────────────► save link and grant, answer
 //
 // However many requests ask at once, each step is one call: grants are shared
 // per session, establishing is shared per identity.

@@ -16,9 +16,11 @@ const lockLife = 10 * time.Second
 // flight has made sure of that already; whatever do decides by it must read
 // again, because another replica may just have been here.
 //
-// The lock is advice (see store.Lease): what it protects is not correctness,
-// which rests on derived credentials and bound values, but Whisp from being
-// asked twice.
+// The lock is advice (see store.Lease): a holder that is paused for longer than
+// lockLife may find that it was not alone. That nobody reaches another's account
+// or grant does therefore not rest on it, but on derived credentials and bound
+// values; what does is that Whisp is not asked twice, and that a stale write to a
+// link or grant does not win.
 func exclusively[T any](ctx context.Context, s Store, key string, do func() (T, error)) (T, error) {
 	var none T
 	lease, err := s.Lock(ctx, key, lockLife)

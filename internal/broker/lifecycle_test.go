@@ -196,7 +196,7 @@ func TestLogOutEverywhere(t *testing.T) {
 		delete(f.whisp.tokens, g.RefreshToken.Reveal())
 	}
 	f.whisp.mu.Unlock()
-	must(t, f.LoggedOutEverywhere(t.Context(), "s0", alice.Key()))
+	must(t, f.LoggedOutEverywhere(t.Context(), alice.Key()))
 	for i, old := range before {
 		if got := f.signIn(fmt.Sprint("s", i), alice); got.RefreshToken.Equal(old.RefreshToken) {
 			t.Errorf("session %d still gets its dead refresh token", i)

@@ -20,10 +20,7 @@ func (b *Broker) LoggedOut(ctx context.Context, session string) error {
 
 // LoggedOutEverywhere notes that all refresh tokens of the account have ended,
 // for all sessions of the identity.
-func (b *Broker) LoggedOutEverywhere(ctx context.Context, session, identityKey string) error {
-	if err := b.grants.outdate(ctx, session, nil); err != nil {
-		return err
-	}
+func (b *Broker) LoggedOutEverywhere(ctx context.Context, identityKey string) error {
 	return b.grants.outdateAll(ctx, identityKey, nil)
 }
 

@@ -71,9 +71,3 @@ func (c *answerCache[T]) remove(old *list.Element) {
 	delete(c.byKey, kept.key)
 	c.weight -= kept.weight
 }
-
-func (c *answerCache[T]) len() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.order.Len()
-}

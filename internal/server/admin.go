@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/pprof"
 
@@ -35,6 +36,8 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	answerChecks(w, map[string]error{"process": nil})
 }
 
+var errDraining = errors.New("shutting down")
+
 // readyz says whether to send people here. Whisp is not asked: if it is down,
 // the app and existing sessions still work, and no other replica would do
 // better.
@@ -49,7 +52,8 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	answerChecks(w, checks)
 }
 
-// answerChecks names each check. Causes go to the log only.
+// answerChecks names each check and says nothing of causes, which are in the log
+// of whoever found them.
 func answerChecks(w http.ResponseWriter, checks map[string]error) {
 	answer := struct {
 		Status string            `json:"status"`

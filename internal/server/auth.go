@@ -16,10 +16,10 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/session"
 )
 
-// findSession looks up the session of a request: an error is session_required
-// or store_unavailable.
-func (s *Server) findSession(x *exchange, peek bool) (*session.Session, error) {
-	found, err := s.parts.Sessions.Find(x.r.Context(), s.parts.Sessions.FromRequest(x.r), peek)
+// findSession looks up the session of a request without asking the provider: an
+// error is session_required or store_unavailable.
+func (s *Server) findSession(x *exchange) (*session.Session, error) {
+	found, err := s.parts.Sessions.Use(x.r.Context(), s.parts.Sessions.FromRequest(x.r))
 	if errors.Is(err, session.ErrNone) {
 		return nil, problem.SessionRequired()
 	}
@@ -49,7 +49,7 @@ func (s *Server) callback(x *exchange) error {
 	setCookies(x, finished.SetCookies)
 	if err != nil {
 		if problem.From(err).Code == problem.LoginUnknown().Code {
-			if _, sessionErr := s.findSession(x, true); sessionErr == nil {
+			if _, sessionErr := s.findSession(x); sessionErr == nil {
 				redirect(x, "/")
 				return nil
 			}
@@ -126,7 +126,7 @@ func (s *Server) showSession(x *exchange) error {
 // does the same nothing, so that it can be repeated.
 func (s *Server) logout(x *exchange) error {
 	ctx := x.r.Context()
-	found, err := s.findSession(x, true)
+	found, err := s.findSession(x)
 	if err != nil && problem.From(err).Code != problem.SessionRequired().Code {
 		return err
 	}

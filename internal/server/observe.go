@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-var errDraining = errors.New("shutting down")
 
 // metrics are the RED metrics of the public listener. Labels come from fixed
 // sets: route names, status codes, problem codes.

@@ -117,9 +117,12 @@ func TestEarlyHints(t *testing.T) {
 
 // An event arrives while the answer goes on.
 func TestServerSentEvents(t *testing.T) {
-	more := make(chan struct{})
+	// A channel each: a handler that has not yet seen its reader leave must
+	// not take what is meant for the next.
+	next := map[string]chan struct{}{http.MethodGet: make(chan struct{}), http.MethodPost: make(chan struct{})}
 	s := start(t, func(c *setup) {
 		c.app = func(w http.ResponseWriter, r *http.Request) {
+			more := next[r.Method]
 			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "text/event-stream")
 			for {
@@ -145,7 +148,7 @@ func TestServerSentEvents(t *testing.T) {
 				t.Fatalf("%q %v", line, err)
 			}
 			_, _ = reader.ReadString('\n')
-			more <- struct{}{}
+			next[method] <- struct{}{}
 		}
 		_ = response.Body.Close()
 	}

@@ -22,12 +22,13 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	jitter := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(seed[:8]), binary.LittleEndian.Uint64(seed[8:]))) //nolint:gosec // spreads load, keeps no secret
 	jitter.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 
+	spread := p.cfg.Load().Drain
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	begun, elapsed := <-timer.C, time.Duration(0)
 	for i, c := range all {
 		// Each has a slot of its own and a random moment within it.
-		moment := time.Duration((float64(i) + jitter.Float64()) / float64(len(all)) * float64(p.cfg.Drain))
+		moment := time.Duration((float64(i) + jitter.Float64()) / float64(len(all)) * float64(spread))
 		timer.Reset(moment - elapsed)
 		select {
 		case <-ctx.Done():

@@ -23,7 +23,7 @@ const (
 // Invariant: a liveSession is in sessions exactly while it has a tunnel or a
 // SockJS session; counts are those of the lists.
 type live struct {
-	cfg   *Config
+	cfg   *limits
 	clock func() time.Time
 
 	mu       sync.Mutex
@@ -53,7 +53,7 @@ type liveSession struct {
 	touching bool
 }
 
-func newLive(cfg *Config, clock func() time.Time) *live {
+func newLive(cfg *limits, clock func() time.Time) *live {
 	return &live{
 		cfg: cfg, clock: clock,
 		sessions: map[string]*liveSession{}, users: map[string]*usage{},
@@ -68,8 +68,8 @@ func (l *live) addTunnel(t *tunnel, c Caller) error {
 	if err := l.admissible(c); err != nil {
 		return err
 	}
-	user := l.users[c.User]
-	if over(l.total.tunnels, l.cfg.MaxTunnels) || user != nil && over(user.tunnels, l.cfg.MaxTunnelsPerUser) {
+	user, cfg := l.users[c.User], l.cfg.Load()
+	if over(l.total.tunnels, cfg.MaxTunnels) || user != nil && over(user.tunnels, cfg.MaxTunnelsPerUser) {
 		return problem.TunnelLimit()
 	}
 	t.owner = l.session(c)

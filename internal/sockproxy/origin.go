@@ -11,12 +11,11 @@ import (
 // check is what keeps a foreign page from chatting with the visitor's session
 // (cross-site WebSocket hijacking).
 type origins struct {
-	list         []string // own origin first, as RFC 6454 section 6.2 serialises them
-	allowMissing bool
+	list []string // own origin first, as RFC 6454 section 6.2 serialises them
 }
 
-func newOrigins(public setting.URL, others []setting.URL, allowMissing bool) origins {
-	o := origins{list: []string{public.Origin()}, allowMissing: allowMissing}
+func newOrigins(public setting.URL, others []setting.URL) origins {
+	o := origins{list: []string{public.Origin()}}
 	for _, more := range others {
 		o.list = append(o.list, more.Origin())
 	}
@@ -38,7 +37,7 @@ func (o origins) has(origin string) bool {
 // for those Sec-Fetch-Site, which no page can forge, must say same-origin (or,
 // for the iframe page alone, none: opened by hand). Without both the client is no
 // browser of this decade, see allow_missing_origin.
-func (o origins) check(r *http.Request, t transport) bool {
+func (o origins) check(r *http.Request, t transport, allowMissing bool) bool {
 	sent, site := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
 	if len(sent) > 1 || len(site) > 1 {
 		return false
@@ -47,7 +46,7 @@ func (o origins) check(r *http.Request, t transport) bool {
 		return o.has(sent[0])
 	}
 	if len(site) == 0 {
-		return o.allowMissing
+		return allowMissing
 	}
 	if t.upgrades() {
 		return false

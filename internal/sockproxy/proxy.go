@@ -82,7 +82,7 @@ type Deps struct {
 // Proxy carries realtime between browsers and Whisp. Make one with [New]; it
 // has goroutines only while something is open.
 type Proxy struct {
-	cfg       Config
+	cfg       *limits
 	log       *slog.Logger
 	clock     func() time.Time
 	rand      io.Reader
@@ -114,21 +114,22 @@ type Proxy struct {
 // New returns a proxy. cfg must be valid.
 func New(cfg Config, deps Deps) (*Proxy, error) {
 	p := &Proxy{
-		cfg: cfg, log: deps.Logger, clock: deps.Clock, rand: deps.Rand,
+		cfg: &limits{}, log: deps.Logger, clock: deps.Clock, rand: deps.Rand,
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
 		dialer: deps.Dialer, transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
 		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
-		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins, cfg.AllowMissingOrigin),
+		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins),
 		buffers:  newBufferPool(),
 		interval: sweepInterval,
 		touches:  make(chan struct{}, touchesAtOnce),
 	}
+	p.cfg.Store(&cfg)
 	p.readers.New = func() any { return bufio.NewReaderSize(nil, 4<<10) }
 	if p.tickets == nil {
 		p.tickets = newMemoryTickets(p.clock, cfg.TicketLife.D())
 	}
 	p.loops = newLoops(p.buffers)
-	p.live = newLive(&p.cfg, p.clock)
+	p.live = newLive(p.cfg, p.clock)
 	var err error
 	if p.metrics, err = newMetrics(deps.Metrics, p.live.counts); err != nil {
 		return nil, err
@@ -181,7 +182,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 		return problem.MethodNotAllowed()
 	}
 	w.Header().Add("Vary", "Origin")
-	if !p.origins.check(r, rt.transport) {
+	if !p.origins.check(r, rt.transport, p.cfg.Load().AllowMissingOrigin) {
 		return problem.OriginForbidden()
 	}
 	p.allowOrigin(w, r)
@@ -255,7 +256,7 @@ func (p *Proxy) open(ctx context.Context, x *call, hello opening, t *tunnel) err
 	if err := p.useTicket(ctx, x, t); err != nil {
 		return err
 	}
-	ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
+	ctx, done := context.WithTimeout(ctx, p.cfg.Load().HandshakeTimeout.D())
 	defer done()
 	ans, err := p.dial(ctx, x, hello.protocols)
 	if err != nil {

@@ -37,7 +37,7 @@ func (p *Proxy) serveSockJS(x *call) error {
 		if err := ticketVerdict(p.tickets.Known(ctx, hashTicket(x.query.ticket), x.caller.Session)); err != nil {
 			return err
 		}
-		ctx, done := context.WithTimeout(ctx, p.cfg.HandshakeTimeout.D())
+		ctx, done := context.WithTimeout(ctx, p.cfg.Load().HandshakeTimeout.D())
 		defer done()
 		return p.document(ctx, x)
 	}
@@ -85,7 +85,7 @@ func (p *Proxy) ask(ctx context.Context, x *call) (*http.Response, error) {
 	var tooLong *http.MaxBytesError
 	if r.ContentLength != 0 {
 		body = r.Body
-		if limit := p.cfg.MaxMessage.Bytes(); limit > 0 {
+		if limit := p.cfg.Load().MaxMessage.Bytes(); limit > 0 {
 			if limit = 2*limit + chunk; r.ContentLength > limit {
 				return nil, problem.BodyTooLarge()
 			}

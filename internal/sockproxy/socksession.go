@@ -176,8 +176,8 @@ func (l *live) addSock(rt route, hash ticketHash, c Caller, request *sockRequest
 	if l.socks[rt.session] != nil { // two first requests at once
 		return l.joinFound(rt, hash, c, request)
 	}
-	user := l.users[c.User]
-	if over(l.total.socks, l.cfg.MaxTunnels) || user != nil && over(user.socks, l.cfg.MaxTunnelsPerUser) {
+	user, cfg := l.users[c.User], l.cfg.Load()
+	if over(l.total.socks, cfg.MaxTunnels) || user != nil && over(user.socks, cfg.MaxTunnelsPerUser) {
 		return nil, problem.TunnelLimit()
 	}
 	k := &sockSession{id: rt.session, server: rt.server, owner: l.session(c), ticket: hash, clock: l.clock, seen: l.clock()}

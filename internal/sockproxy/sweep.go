@@ -73,6 +73,7 @@ func (p *Proxy) tick() int64 {
 // sweep applies every limit in time once.
 func (p *Proxy) sweep() {
 	now := time.Unix(0, p.tick())
+	cfg := p.cfg.Load()
 	p.live.mu.Lock()
 	var due []*liveSession
 	var tunnels []*tunnel
@@ -91,7 +92,7 @@ func (p *Proxy) sweep() {
 	}
 	for _, k := range socks {
 		p.live.releaseSock(k, now)
-		k.check(now.UnixNano(), &p.cfg)
+		k.check(now.UnixNano(), cfg)
 	}
 	for _, s := range due {
 		p.touch(s)
@@ -106,7 +107,7 @@ func (p *Proxy) touchDue(s *liveSession, now time.Time) bool {
 		return false
 	case !s.expires.IsZero() && !now.Before(s.expires):
 		return true
-	case now.Sub(s.touched) < p.cfg.TouchInterval.D():
+	case now.Sub(s.touched) < p.cfg.Load().TouchInterval.D():
 		return false
 	}
 	for _, t := range s.tunnels {
@@ -162,7 +163,7 @@ func (t *tunnel) check(now int64) {
 		return
 	}
 	t.report()
-	cfg := &t.proxy.cfg
+	cfg := t.proxy.cfg.Load()
 	for _, f := range []*flow{&t.up, &t.down} {
 		if since := f.stalled.Load(); since != 0 && now-since > int64(cfg.WriteTimeout) {
 			t.note(f.pick(slowClient, slowUpstream))
@@ -178,7 +179,7 @@ func (t *tunnel) check(now int64) {
 
 // checkRate bounds frames per second, averaged since the last look.
 func (t *tunnel) checkRate(now int64) {
-	frames, limit := t.up.frames.Load(), int64(t.proxy.cfg.MaxFrameRate)
+	frames, limit := t.up.frames.Load(), int64(t.proxy.cfg.Load().MaxFrameRate)
 	elapsed := now - t.sweep.frameAt
 	if t.sweep.frameAt != 0 && elapsed < int64(time.Second) {
 		return

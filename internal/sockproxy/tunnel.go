@@ -102,7 +102,7 @@ type tunnel struct {
 // start begins to carry bytes; the tunnel closes both connections in the end.
 // early is what each side had sent behind its handshake.
 func (t *tunnel) start(client, upstream net.Conn, fromClient, fromUpstream []byte) {
-	cfg := &t.proxy.cfg
+	cfg := t.proxy.cfg.Load()
 	limit := uint64(cfg.MaxMessage.Bytes()) //nolint:gosec // Validate refuses negative ones
 	t.client, t.upstream = client, upstream
 	t.up.tunnel, t.up.src, t.up.dst = t, client, upstream

@@ -210,7 +210,7 @@ func TestSlowReaderIsCut(t *testing.T) {
 			s.eventually("a write stalls", func() bool {
 				for _, u := range s.open() {
 					if u.up.stalled.Load() != 0 || u.down.stalled.Load() != 0 {
-						s.clock.advance(s.cfg.WriteTimeout.D() / 10)
+						s.clock.advance(s.cfg.Load().WriteTimeout.D() / 10)
 						s.now.Load()
 					}
 				}
@@ -241,7 +241,7 @@ func TestIdleTunnelIsClosed(t *testing.T) {
 	if _, _, err := c.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.clock.advance(s.cfg.IdleTimeout.D() + time.Second)
+	s.clock.advance(s.cfg.Load().IdleTimeout.D() + time.Second)
 	_, _, err := c.Read(t.Context())
 	if ws.CloseStatus(err) != ws.StatusGoingAway {
 		t.Errorf("idle tunnel ended with %v", err)
@@ -311,7 +311,7 @@ func TestTouchAndExpiry(t *testing.T) {
 	later := s.clock.now().Add(24 * time.Hour)
 	s.sessions.set(later, nil)
 	c := s.dialWS("alice")
-	s.clock.advance(s.cfg.TouchInterval.D() + time.Second)
+	s.clock.advance(s.cfg.Load().TouchInterval.D() + time.Second)
 	s.tick()
 	if err := c.Write(t.Context(), ws.MessageText, []byte("\n")); err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func TestTouchAndExpiry(t *testing.T) {
 	s.sessions.set(time.Time{}, errors.New("store is down"))
 	for range 3 { // a store that is down changes nothing
 		before := s.sessions.count()
-		s.clock.advance(s.cfg.TouchInterval.D() + time.Second)
+		s.clock.advance(s.cfg.Load().TouchInterval.D() + time.Second)
 		s.tick()
 		_ = c.Write(t.Context(), ws.MessageText, []byte("\n"))
 		s.eventually("touched again", func() bool { return s.sessions.count() > before })
@@ -332,7 +332,7 @@ func TestTouchAndExpiry(t *testing.T) {
 		}
 	}
 	s.sessions.set(time.Time{}, ErrSessionEnded)
-	s.clock.advance(s.cfg.TouchInterval.D() + time.Second)
+	s.clock.advance(s.cfg.Load().TouchInterval.D() + time.Second)
 	s.tick()
 	_ = c.Write(t.Context(), ws.MessageText, []byte("\n"))
 	_, _, err := c.Read(t.Context())

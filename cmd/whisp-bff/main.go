@@ -13,8 +13,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 // version is the release's name, set by the linker (-X main.version=…).
@@ -41,6 +39,13 @@ func main() {
 // errReported is an error that the person has already read all about.
 var errReported = errors.New("reported")
 
+// Groups of the command list.
+const (
+	groupServer = "server"
+	groupSetUp  = "setup"
+	groupOther  = "other"
+)
+
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "whisp-bff",
@@ -49,7 +54,20 @@ func newCommand() *cobra.Command {
 provider, makes each of them a Whisp user with an API key that no browser ever
 sees, and carries the chat traffic.
 
-Without a subcommand it serves, like "whisp-bff serve".`,
+Without a subcommand it serves, like "whisp-bff serve".
+
+Environment:
+  WHISP_BFF_CONFIG  configuration file, where --config is not given
+  NO_COLOR          any value: no colours
+  and every variable that a secret of the configuration names as {env: NAME}
+
+Exit status: 0 all is well, 1 something is not, 2 "accounts import" left rows without
+an account.`,
+		Example: `  whisp-bff keygen --dir secrets              make the secrets a configuration needs
+  whisp-bff check --config config.yaml        read it and try everything it names
+  whisp-bff serve --config config.yaml
+  whisp-bff accounts import people.csv --dry-run`,
+		Version:       shortVersion(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -57,18 +75,22 @@ Without a subcommand it serves, like "whisp-bff serve".`,
 	serve := newServe()
 	root.Flags().AddFlagSet(serve.Flags())
 	root.RunE = serve.RunE
-	root.AddCommand(serve, newValidate(), newAccounts(), newVersion())
+	root.AddGroup(
+		&cobra.Group{ID: groupSetUp, Title: "Setting up:"},
+		&cobra.Group{ID: groupServer, Title: "Running:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"},
+	)
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
+	inGroup(root, groupSetUp, newValidate())
+	inGroup(root, groupServer, serve, newHealthcheck(), newAccounts())
+	inGroup(root, groupOther, newVersion())
 	return root
 }
 
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Say what was built from which commit",
-		Args:  cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			v := telemetry.ReadVersion(version)
-			fmt.Fprintf(cmd.OutOrStdout(), "whisp-bff %s (commit %s %s)\n", v.Version, v.Revision, v.Time)
-		},
+func inGroup(root *cobra.Command, group string, commands ...*cobra.Command) {
+	for _, cmd := range commands {
+		cmd.GroupID = group
 	}
+	root.AddCommand(commands...)
 }

@@ -84,17 +84,19 @@ func run(ctx context.Context, cfg *config.File, reload func() (*config.File, err
 	}
 
 	whispBFF, err := server.New(cfg.Server, server.Deps{
-		PublicURL: cfg.PublicURL, PostLogoutPath: cfg.Login.PostLogoutPath,
-		Denied: p.denied(stores.accounts.Durable()), Ended: endings.announce,
-		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
-		Clock: p.clock, Logger: logger, Metrics: p.registry,
+		PublicURL: cfg.PublicURL, Ended: endings.announce, Clock: p.clock, Logger: logger, Metrics: p.registry,
 	}, server.Parts{
 		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
 		Identity: sources.chain, Policy: policy, Assertions: assertions,
 		Broker: accounts, WhispREST: p.whispREST(whisp, selfService{accounts, holders, logger}, realtime), Realtime: realtime, App: app,
+		PostLogoutPath: cfg.Login.PostLogoutPath, Denied: p.denied(stores.accounts.Durable()),
+		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
 	})
 	if err != nil {
 		return err
+	}
+	if provider != nil {
+		defer inBackground(context.WithoutCancel(ctx), provider.Run)()
 	}
 	defer inBackground(ctx, newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch, accounts.Run)()
 	return listenAndRun(ctx, whispBFF)

@@ -11,7 +11,7 @@ import (
 
 // adminRoutes are the admin listener's. Only /admin/ asks for authentication; the
 // rest tells nothing private. It belongs on loopback or a cluster network.
-func (s *Server) adminRoutes() http.Handler {
+func (s *Site) adminRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -32,7 +32,7 @@ func (s *Server) adminRoutes() http.Handler {
 }
 
 // healthz says that the process lives: restart it if not.
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+func (s *Site) healthz(w http.ResponseWriter, _ *http.Request) {
 	answerChecks(w, map[string]error{"process": nil})
 }
 
@@ -41,7 +41,7 @@ var errDraining = errors.New("shutting down")
 // readyz says whether to send people here. Whisp is not asked: if it is down,
 // the app and existing sessions still work, and no other replica would do
 // better.
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+func (s *Site) readyz(w http.ResponseWriter, _ *http.Request) {
 	checks := map[string]error{"shutdown": nil}
 	if s.parts.Login != nil {
 		checks["login"] = s.parts.Login.Ready()

@@ -14,7 +14,7 @@ type appHandler interface {
 }
 
 // serveApp hands on to the customer's app, if whoever asks may have the path.
-func (s *Server) serveApp(x *exchange) {
+func (s *Site) serveApp(x *exchange) {
 	x.route = routeApp
 	guard, err := s.parts.Policy.For(x.r.URL)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Server) serveApp(x *exchange) {
 
 // useSession counts as a use of our own session, if there is one. Neither "no
 // session" nor a store that does not answer keeps anybody from the app.
-func (s *Server) useSession(x *exchange) {
+func (s *Site) useSession(x *exchange) {
 	value := s.parts.Sessions.FromRequest(x.r)
 	if value.Empty() {
 		return
@@ -61,7 +61,7 @@ func (s *Server) useSession(x *exchange) {
 }
 
 // describe is what the app is told about an identity.
-func (s *Server) describe(id identity.Identity) (http.Header, error) {
+func (s *Site) describe(id identity.Identity) (http.Header, error) {
 	headers := make(http.Header, 4)
 	s.parts.Policy.Tell(headers, id)
 	if s.parts.Assertions != nil {
@@ -81,7 +81,7 @@ func (s *Server) describe(id identity.Identity) (http.Header, error) {
 // There is no loop in it. A login whose session would not be asked for, since the
 // source that refused is asked before it, is not offered. An ended session's
 // cookie is gone with the redirect. Whoever is known but may not is told so.
-func (s *Server) refuse(x *exchange, err error) {
+func (s *Site) refuse(x *exchange, err error) {
 	signedOut := problem.From(err).Status == http.StatusUnauthorized
 	if signedOut && s.loginHelps[x.source] && navigation(x.r) && x.r.Method == http.MethodGet {
 		redirect(x, "/auth/login?return_to="+url.QueryEscape(x.r.URL.RequestURI()))

@@ -18,7 +18,7 @@ import (
 
 // findSession looks up the session of a request without asking the provider: an
 // error is session_required or store_unavailable.
-func (s *Server) findSession(x *exchange) (*session.Session, error) {
+func (s *Site) findSession(x *exchange) (*session.Session, error) {
 	found, err := s.parts.Sessions.Use(x.r.Context(), s.parts.Sessions.FromRequest(x.r))
 	if errors.Is(err, session.ErrNone) {
 		return nil, problem.SessionRequired()
@@ -31,7 +31,7 @@ func (s *Server) findSession(x *exchange) (*session.Session, error) {
 }
 
 // login starts the authorization code flow.
-func (s *Server) login(x *exchange) error {
+func (s *Site) login(x *exchange) error {
 	returnTo := x.r.URL.Query().Get("return_to")
 	start, err := s.parts.Login.Begin(x.r.Context(), returnTo, x.r.Cookies())
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *Server) login(x *exchange) error {
 
 // callback finishes it. Whoever comes here with a session and a login that is
 // not in progress (a reload, a second click) goes on into the app.
-func (s *Server) callback(x *exchange) error {
+func (s *Site) callback(x *exchange) error {
 	finished, err := s.parts.Login.Finish(x.r.Context(), x.r.URL.Query(), x.r.Cookies())
 	setCookies(x, finished.SetCookies)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *Server) callback(x *exchange) error {
 // supersede ends what the browser had before. Another tab of the same person may
 // be chatting right now: the grant goes over to the new session, and tunnels live
 // until they notice.
-func (s *Server) supersede(x *exchange, previous secret.Text, started *session.Session) error {
+func (s *Site) supersede(x *exchange, previous secret.Text, started *session.Session) error {
 	ctx := x.r.Context()
 	old, err := s.parts.Sessions.Supersede(ctx, previous, started)
 	switch {
@@ -96,7 +96,7 @@ func (s *Server) supersede(x *exchange, previous secret.Text, started *session.S
 // showSession tells who is signed in, whichever source knows. With ?slide=false
 // a page can poll without keeping the session alive; expiresAt is the session's
 // absolute end then, since an idle session may end sooner.
-func (s *Server) showSession(x *exchange) error {
+func (s *Site) showSession(x *exchange) error {
 	peek := x.r.URL.Query().Get("slide") == "false"
 	found, err := s.identify(x, x.r, peek)
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Server) showSession(x *exchange) error {
 // logout ends the session here first, whatever happens to Whisp and the
 // provider: then tunnels, then the refresh token at Whisp. Without a session it
 // does the same nothing, so that it can be repeated.
-func (s *Server) logout(x *exchange) error {
+func (s *Site) logout(x *exchange) error {
 	ctx := x.r.Context()
 	found, err := s.findSession(x)
 	if err != nil && problem.From(err).Code != problem.SessionRequired().Code {
@@ -136,7 +136,7 @@ func (s *Server) logout(x *exchange) error {
 		LogoutURL string `json:"logoutUrl"`
 		// WhispRevoked is false if Whisp could not be told.
 		WhispRevoked bool `json:"whispRevoked"`
-	}{LogoutURL: s.deps.PostLogoutPath, WhispRevoked: true}
+	}{LogoutURL: s.parts.PostLogoutPath, WhispRevoked: true}
 	// The cookie alone says which: a session that ended by itself just now, idle or
 	// at the provider, may still hold a grant and sockets.
 	key := session.KeyOf(s.parts.Sessions.FromRequest(x.r))
@@ -179,7 +179,7 @@ func (s *Server) logout(x *exchange) error {
 // itself is for the app to end. The cookie alone says which browser; if there is
 // none and ask is set, the sources do. revoked is false if there may be something
 // that Whisp was not told of.
-func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
+func (s *Site) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 	ctx := x.r.Context()
 	value := s.parts.Devices.FromRequest(x.r)
 	var key string
@@ -209,7 +209,7 @@ func (s *Server) forgetDevice(x *exchange, ask bool) (revoked bool, err error) {
 
 // endAtWhisp closes an ended session's tunnels and revokes its grant; false if
 // Whisp could not be told. A browser that leaves does not stop it.
-func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
+func (s *Site) endAtWhisp(ctx context.Context, x *exchange, sessionKey string) bool {
 	s.endTunnels(ctx, sessionKey)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
@@ -221,7 +221,7 @@ func (s *Server) endAtWhisp(ctx context.Context, x *exchange, sessionKey string)
 }
 
 // endTunnels closes the tunnels of a holder, here and on the other replicas.
-func (s *Server) endTunnels(ctx context.Context, holder string) {
+func (s *Site) endTunnels(ctx context.Context, holder string) {
 	s.parts.Realtime.EndSession(holder)
 	if s.deps.Ended != nil {
 		s.deps.Ended(ctx, holder)
@@ -230,7 +230,7 @@ func (s *Server) endTunnels(ctx context.Context, holder string) {
 
 // explain answers a person with a page and everybody else with the problem.
 // returnTo is where the person wanted to go.
-func (s *Server) explain(x *exchange, err error, returnTo string) error {
+func (s *Site) explain(x *exchange, err error, returnTo string) error {
 	if !navigation(x.r) {
 		return err
 	}
@@ -241,7 +241,7 @@ func (s *Server) explain(x *exchange, err error, returnTo string) error {
 
 // wayOut is the link on an error page: a login that ends where the person wanted
 // to go, or, if one would not help, that place itself.
-func (s *Server) wayOut(x *exchange, returnTo string) link {
+func (s *Site) wayOut(x *exchange, returnTo string) link {
 	switch {
 	case x.cause.Code == problem.AccessDenied().Code:
 		return link{"/", "Go to the start page"}

@@ -20,7 +20,7 @@ const (
 // 202 with identity headers, or 401, or 503 if nobody can tell. Envoy takes
 // nothing but 200 for a yes; it appends the path of the request it asks about,
 // which is how it is told apart.
-func (s *Server) check(x *exchange) error {
+func (s *Site) check(x *exchange) error {
 	answer, err := s.identify(x, x.r, false)
 	x.Header().Set("Cache-Control", "no-store")
 	if err != nil {
@@ -44,14 +44,14 @@ func (s *Server) check(x *exchange) error {
 }
 
 // jwks shows the keys that assertions are signed with.
-func (s *Server) jwks(x *exchange) error {
+func (s *Site) jwks(x *exchange) error {
 	s.writeJWKS(x, x.r)
 	return nil
 }
 
 // writeJWKS also serves the admin listener, which an app beside us can reach
 // under any name.
-func (s *Server) writeJWKS(w http.ResponseWriter, _ *http.Request) {
+func (s *Site) writeJWKS(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", "public, max-age=300")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -18,7 +18,7 @@ import (
 //	name the request → serve, and recover if that panics → count and log
 //	                     └ method and Host checked → routes
 type edge struct {
-	server  *Server
+	server  *Site
 	clients clients
 	hosts   map[string]bool
 }

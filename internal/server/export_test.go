@@ -10,7 +10,7 @@ import (
 func (s *Server) SetBodyPatience(d time.Duration) { s.bodyPatience = d }
 
 // SetApp puts a handler where the app is. Call it before the server serves.
-func (s *Server) SetApp(h http.HandlerFunc) { s.app = appFunc(h) }
+func (s *Server) SetApp(h http.HandlerFunc) { s.current.Load().app = appFunc(h) }
 
 type appFunc http.HandlerFunc
 

@@ -29,7 +29,7 @@ func (c caller) broker() broker.Caller {
 
 // identify asks the sources who sends the request; using anything of ours is
 // using the session, unless peek is set. The error is a problem.
-func (s *Server) identify(x *exchange, r *http.Request, peek bool) (identity.Answer, error) {
+func (s *Site) identify(x *exchange, r *http.Request, peek bool) (identity.Answer, error) {
 	ctx := x.r.Context()
 	if peek {
 		ctx = session.Peek(ctx)
@@ -49,7 +49,7 @@ func (s *Server) identify(x *exchange, r *http.Request, peek bool) (identity.Ans
 }
 
 // caller identifies and finds the browser's holder.
-func (s *Server) caller(x *exchange, create bool) (caller, error) {
+func (s *Site) caller(x *exchange, create bool) (caller, error) {
 	answer, err := s.identify(x, x.r, false)
 	if err != nil {
 		return caller{}, err
@@ -60,7 +60,7 @@ func (s *Server) caller(x *exchange, create bool) (caller, error) {
 // holder finds what holds the grant of whoever was identified: our own session,
 // or the browser as a device. create makes a device cookie for a browser that has
 // none; a client without cookies is one device per identity.
-func (s *Server) holder(x *exchange, answer identity.Answer, create bool) (found caller, err error) {
+func (s *Site) holder(x *exchange, answer identity.Answer, create bool) (found caller, err error) {
 	if answer.Session != "" {
 		return caller{
 			identity: answer.Identity, holder: answer.Session,
@@ -99,7 +99,7 @@ func keepsCookies(r *http.Request) bool {
 // see it. A page whose own credential belongs there is known by its device for as
 // long as that credential lives, and this counts as much as the credential
 // would: only the sources that are asked before it outrank it.
-func (s *Server) whispCaller(x *exchange) (caller, error) {
+func (s *Site) whispCaller(x *exchange) (caller, error) {
 	if authorization, present := x.r.Header["Authorization"]; present {
 		delete(x.r.Header, "Authorization")
 		defer func() { x.r.Header["Authorization"] = authorization }()

@@ -73,7 +73,7 @@ func (m *metrics) count(x *exchange, took time.Duration) {
 // observe counts and logs a finished request. The query never appears: it may
 // hold a ticket or a code. Nor do header values or anything a client can choose
 // freely, except the path for the app's own routes.
-func (s *Server) observe(x *exchange) {
+func (s *Site) observe(x *exchange) {
 	took := s.deps.Clock().Sub(x.started)
 	if x.status == 0 {
 		x.status = 499 // nothing was sent: the client left, or the connection was broken on purpose
@@ -84,7 +84,7 @@ func (s *Server) observe(x *exchange) {
 		level = slog.LevelWarn
 	}
 	ctx := x.r.Context()
-	if (!s.deps.AccessLog && level < slog.LevelWarn) || !s.deps.Logger.Enabled(ctx, level) {
+	if (!s.parts.AccessLog && level < slog.LevelWarn) || !s.deps.Logger.Enabled(ctx, level) {
 		return
 	}
 	attributes := make([]slog.Attr, 0, 12)

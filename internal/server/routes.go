@@ -34,7 +34,7 @@ const (
 // routes are the endpoints of our own, all of them. gin serves these few, small
 // JSON answers; what is proxied never goes through gin's ResponseWriter, which
 // swallows early hints and turns an app's empty 404 into one of gin's.
-func (s *Server) routes() *gin.Engine {
+func (s *Site) routes() *gin.Engine {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
@@ -81,7 +81,7 @@ func adapt(handle func(*exchange) error) gin.HandlerFunc {
 
 // route sends a request to one of three places: our own endpoints, Whisp, the
 // app.
-func (s *Server) route(x *exchange) {
+func (s *Site) route(x *exchange) {
 	path := x.r.URL.Path
 	if path == pathCheck || strings.HasPrefix(path, pathCheck+"/") {
 		// Method, headers and, from Envoy, the rest of the path are another
@@ -117,7 +117,7 @@ func (s *Server) route(x *exchange) {
 }
 
 // serveWhisp carries REST and realtime. The path has lost its /whisp.
-func (s *Server) serveWhisp(x *exchange, path string) {
+func (s *Site) serveWhisp(x *exchange, path string) {
 	realtime := path == prefixRealtime || strings.HasPrefix(path, prefixRealtime+"/")
 	x.route = routeWhisp
 	if realtime {
@@ -135,7 +135,7 @@ func (s *Server) serveWhisp(x *exchange, path string) {
 }
 
 // write wraps endpoints that change something.
-func (s *Server) write(next func(*exchange) error) func(*exchange) error {
+func (s *Site) write(next func(*exchange) error) func(*exchange) error {
 	return func(x *exchange) error {
 		if err := s.origins.checkWrite(x.r); err != nil {
 			return err
@@ -145,7 +145,7 @@ func (s *Server) write(next func(*exchange) error) func(*exchange) error {
 }
 
 // read wraps endpoints that tell something private.
-func (s *Server) read(next func(*exchange) error) func(*exchange) error {
+func (s *Site) read(next func(*exchange) error) func(*exchange) error {
 	return func(x *exchange) error {
 		if err := s.origins.checkRead(x.r); err != nil {
 			return err

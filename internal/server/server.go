@@ -23,6 +23,14 @@
 // folded header line (RFC 9112 section 5.2) is joined to the one before, as the
 // RFC allows; it frames nothing.
 //
+// # Reconfiguration
+//
+// What one configuration decides is a [Site]. The next is prepared beside it and
+// takes its place in one step; a request is answered to its end by the site that
+// was current when it arrived. Listeners and sockets notice nothing.
+//
+// # Slow clients
+//
 // Slow clients are cut: read_header_timeout for headers, bodyPatience for each
 // piece of a body.
 package server
@@ -31,7 +39,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,106 +49,59 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/whisp-bff/whisp-bff/internal/access"
-	"github.com/whisp-bff/whisp-bff/internal/broker"
-	"github.com/whisp-bff/whisp-bff/internal/identity"
-	"github.com/whisp-bff/whisp-bff/internal/login"
-	"github.com/whisp-bff/whisp-bff/internal/session"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
-	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
-	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
 
-// Parts are what requests are handed to.
-type Parts struct {
-	// Login is nil if "session" is not among the identity sources.
-	Login    *login.RelyingParty
-	Sessions *session.Sessions
-	Devices  *session.Devices
-	Identity *identity.Chain
-	Policy   *access.Policy
-	// Assertions is nil if they are not enabled.
-	Assertions *access.Assertions
-	Broker     *broker.Broker
-	WhispREST  *upstream.WhispProxy
-	Realtime   *sockproxy.Proxy
-	App        *upstream.App
-}
-
-// Deps are what the server itself works with.
+// Deps are what the server itself works with, for as long as it lives.
 type Deps struct {
 	PublicURL setting.URL
-	// PostLogoutPath is where a logout leads if the provider has no page for it.
-	PostLogoutPath string
-	// Denied are operations of Whisp (upstream.Operation…) that browsers may not use.
-	Denied []string
 	// Ended tells other replicas that the holder with this key ended; nil if there
 	// are none.
-	Ended func(ctx context.Context, key string)
-	// DrainTime is how long sockets may take to close at shutdown.
-	DrainTime time.Duration
-	AccessLog bool
-	Clock     func() time.Time
-	Logger    *slog.Logger
-	Metrics   *prometheus.Registry
+	Ended   func(ctx context.Context, key string)
+	Clock   func() time.Time
+	Logger  *slog.Logger
+	Metrics *prometheus.Registry
 }
 
-// Server answers on the public and the admin listener.
+// Server answers on the public and the admin listener, each request as the
+// [Site] says that is current when it arrives.
 type Server struct {
-	cfg       Config
+	cfg       Config // of the listeners: what [Server.Use] cannot change
 	deps      Deps
-	parts     Parts
-	engine    *gin.Engine
-	own       map[string]string // path -> route name
-	app       appHandler        // parts.App
-	origins   origins
-	denied    map[string]bool // operations of Whisp that may not pass
 	errorPage errorPage
-	// loginHelps has the sources after whose refusal a login of ours would be
-	// asked first, and "" for nobody's.
-	loginHelps map[string]bool
-	tells      bool // the app is told who asks
-	metrics    *metrics
-	public     *http.Server
-	admin      *http.Server
-	draining   atomic.Bool
+	metrics   *metrics
+	public    *http.Server
+	admin     *http.Server
+	draining  atomic.Bool
 
 	bodyPatience time.Duration
+
+	current atomic.Pointer[Site]
+	mu      sync.Mutex
+	inUse   map[*Site]struct{} // the current one, and those before that still answer
 }
 
 // New builds the server; it listens when [Server.Run] is called.
 func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 	gin.SetMode(gin.ReleaseMode)
-	trusted, err := newClients(cfg.TrustedProxies)
-	if err != nil {
-		return nil, fmt.Errorf("server.trusted_proxies: %w", err)
-	}
 	s := &Server{
-		cfg: cfg, deps: deps, parts: parts,
-		own:       make(map[string]string),
-		app:       parts.App,
-		origins:   newOrigins(deps.PublicURL, cfg.AllowedOrigins),
-		denied:    make(map[string]bool, len(deps.Denied)),
+		cfg: cfg, deps: deps,
 		errorPage: newErrorPage(),
 		metrics:   newMetrics(deps.Metrics),
+		inUse:     make(map[*Site]struct{}),
 
 		bodyPatience: bodyPatience,
 	}
-	s.tells = parts.Policy.Tells() || parts.Assertions != nil
-	if parts.Login != nil {
-		s.loginHelps = map[string]bool{"": true, identity.SourceSession: true}
-		for _, name := range parts.Identity.Names() {
-			s.loginHelps[name] = name == identity.SourceSession || parts.Identity.Outranks(identity.SourceSession, name)
-		}
+	first, err := s.Prepare(cfg, parts)
+	if err != nil {
+		return nil, err
 	}
-	for _, operation := range deps.Denied {
-		s.denied[operation] = true
-	}
-	s.engine = s.routes()
+	s.inUse[first] = struct{}{}
+	s.current.Store(first)
 	// net/http reports broken handshakes and the like as lines of text.
 	serverLog := slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug)
 	s.public = &http.Server{
-		Handler:           &edge{server: s, clients: trusted, hosts: knownHosts(deps.PublicURL, cfg.ExtraHosts)},
+		Handler:           http.HandlerFunc(s.servePublic),
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout.D(),
 		IdleTimeout:       cfg.KeepAlive.D(),
 		MaxHeaderBytes:    int(cfg.MaxHeader.Bytes()),
@@ -149,7 +109,14 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		// "OPTIONS *" is refused like any other path that is none.
 		DisableGeneralOptionsHandler: true,
 	}
-	s.admin = s.newAdmin(serverLog)
+	s.admin = &http.Server{
+		Handler:           http.HandlerFunc(s.serveAdmin),
+		ReadHeaderTimeout: cfg.ReadHeaderTimeout.D(),
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       cfg.KeepAlive.D(),
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          serverLog,
+	}
 	return s, nil
 }
 
@@ -189,14 +156,8 @@ func (s *Server) Listen(ctx context.Context) (public, admin net.Listener, err er
 // Run serves until ctx ends, then shuts down: not ready, shutdown_delay, sockets
 // drained, requests finished. It returns nil after a complete shutdown.
 func (s *Server) Run(ctx context.Context, public, admin net.Listener) error {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if s.parts.Login != nil {
-		wg.Go(func() { s.parts.Login.Run(background) })
-	}
-
 	failed := make(chan error, 2)
 	for _, listener := range []struct {
 		server *http.Server
@@ -215,32 +176,32 @@ func (s *Server) Run(ctx context.Context, public, admin net.Listener) error {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	return errors.Join(err, s.shutdown(context.WithoutCancel(ctx), stop))
+	return errors.Join(err, s.shutdown(context.WithoutCancel(ctx)))
 }
 
 // shutdown ends everything in the order in which clients notice it least.
-func (s *Server) shutdown(ctx context.Context, stopBackground func()) error {
+func (s *Server) shutdown(ctx context.Context) error {
 	started := s.deps.Clock()
 	s.deps.Logger.InfoContext(ctx, "shutting down")
 	s.draining.Store(true)
-	if delay := s.cfg.ShutdownDelay.D(); delay > 0 {
+	site := s.current.Load()
+	if delay := site.cfg.ShutdownDelay.D(); delay > 0 {
 		<-time.After(delay)
 	}
-	patience, cancel := context.WithTimeout(ctx, s.deps.DrainTime+s.cfg.ShutdownTimeout.D())
+	patience, cancel := context.WithTimeout(ctx, site.parts.DrainTime+site.cfg.ShutdownTimeout.D())
 	defer cancel()
 	// While sockets drain, requests are still answered, each on its last
 	// connection. The app's own sockets have nobody who could tell them.
 	s.public.SetKeepAlivesEnabled(false)
-	drainErr := s.parts.Realtime.Drain(patience)
-	s.parts.App.Close()
+	drainErr := site.parts.Realtime.Drain(patience)
+	s.closeApps()
 	err := s.public.Shutdown(patience)
 	if err != nil {
 		_ = s.public.Close()
 	}
-	stopBackground()
 	// Whoever asked has been answered or is gone; what is still under way at Whisp
 	// only saves itself a registration.
-	within(patience, s.parts.Broker.Wait)
+	within(patience, site.parts.Broker.Wait)
 	err = errors.Join(drainErr, err, s.admin.Close())
 	s.deps.Logger.InfoContext(ctx, "shut down", "took", s.deps.Clock().Sub(started).Round(time.Millisecond), "error", err)
 	return err
@@ -256,16 +217,5 @@ func within(ctx context.Context, wait func()) {
 	select {
 	case <-over:
 	case <-ctx.Done():
-	}
-}
-
-func (s *Server) newAdmin(errorLog *log.Logger) *http.Server {
-	return &http.Server{
-		Handler:           s.adminRoutes(),
-		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout.D(),
-		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       s.cfg.KeepAlive.D(),
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          errorLog,
 	}
 }

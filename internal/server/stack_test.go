@@ -254,19 +254,19 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 		party = nil
 	}
 	s.server, err = server.New(conf.server, server.Deps{
-		PublicURL: public, PostLogoutPath: "/", Denied: []string{upstream.OperationChangeUsername}, DrainTime: conf.realtime.Drain.D(),
-		AccessLog: !conf.quiet, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
+		PublicURL: public, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	}, server.Parts{
 		Login: party, Sessions: sessions, Devices: devices, Identity: chain, Policy: policy, Assertions: assertions, Broker: accounts, WhispREST: rest, Realtime: realtime, App: appProxy,
+		PostLogoutPath: "/", Denied: []string{upstream.OperationChangeUsername}, DrainTime: conf.realtime.Drain.D(), AccessLog: !conf.quiet,
 	})
 	must(err)
 	if conf.tune != nil {
 		conf.tune(s.server)
 	}
-	s.run(t, endpoint.Close)
+	s.run(t, endpoint.Close, party)
 }
 
-func (s *stack) run(t testing.TB, closeEndpoint func()) {
+func (s *stack) run(t testing.TB, closeEndpoint func(), party *login.RelyingParty) {
 	t.Helper()
 	publicListener, adminListener, err := s.server.Listen(t.Context())
 	if err != nil {
@@ -276,7 +276,14 @@ func (s *stack) run(t testing.TB, closeEndpoint func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() {
+		background, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var wg sync.WaitGroup
+		if party != nil {
+			wg.Go(func() { party.Run(background) })
+		}
 		err := s.server.Run(ctx, publicListener, adminListener)
+		stop()
+		wg.Wait()
 		closeEndpoint()
 		ended <- err
 	}()

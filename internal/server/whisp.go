@@ -30,7 +30,7 @@ type signInAnswer struct {
 }
 
 // signIn hands the browser its grant. Who signs in is what the session says.
-func (s *Server) signIn(x *exchange) error {
+func (s *Site) signIn(x *exchange) error {
 	who, err := s.caller(x, true)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (s *Server) signIn(x *exchange) error {
 }
 
 // signOut revokes the grant and keeps the session.
-func (s *Server) signOut(x *exchange) error {
+func (s *Site) signOut(x *exchange) error {
 	who, err := s.caller(x, false)
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func readSmall(x *exchange) ([]byte, error) {
 }
 
 // serveREST carries a call to Whisp's REST API for a session.
-func (s *Server) serveREST(x *exchange, path string) error {
+func (s *Site) serveREST(x *exchange, path string) error {
 	route, err := s.parts.WhispREST.Match(x.r.Method, path)
 	if err != nil {
 		if method, ok := errors.AsType[*upstream.MethodError](err); ok {
@@ -176,7 +176,7 @@ func (s *Server) serveREST(x *exchange, path string) error {
 
 // serveRealtime carries sockets and SockJS for a session. Origin and ticket are
 // sockproxy's to check.
-func (s *Server) serveRealtime(x *exchange, path string) error {
+func (s *Site) serveRealtime(x *exchange, path string) error {
 	who, err := s.whispCaller(x)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ type answer struct {
 // it; its end, whatever the cause, interrupts at once. The error is, or
 // wraps, a problem.
 func (p *Proxy) dial(ctx context.Context, x *call, protocols []string) (answer, error) {
-	conn, err := p.dialer.DialHTTP1(ctx)
+	conn, err := p.nodes.dial(ctx)
 	if err != nil {
 		return answer{}, upstreamFault(ctx, err)
 	}

@@ -82,9 +82,11 @@ type tcpDialer struct {
 	dials   *atomic.Int32
 }
 
-func (d tcpDialer) DialHTTP1(ctx context.Context) (net.Conn, error) {
+func (d tcpDialer) Nodes(context.Context) ([]string, error) { return []string{d.address}, nil }
+
+func (d tcpDialer) DialHTTP1(ctx context.Context, node string) (net.Conn, error) {
 	d.dials.Add(1)
-	return (&net.Dialer{}).DialContext(ctx, "tcp", d.address)
+	return (&net.Dialer{}).DialContext(ctx, "tcp", node)
 }
 
 // newSite starts a site before the upstream at the given address.

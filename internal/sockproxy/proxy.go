@@ -33,10 +33,13 @@ type Sessions interface {
 	Touch(ctx context.Context, key string) (expires time.Time, err error)
 }
 
-// Dialer opens connections to Whisp for WebSocket handshakes: TCP, or TLS with
-// ALPN http/1.1, ready to write.
+// Dialer opens connections to Whisp.
 type Dialer interface {
-	DialHTTP1(ctx context.Context) (net.Conn, error)
+	// Nodes returns the addresses Whisp has now, host:port, those to prefer first.
+	Nodes(ctx context.Context) ([]string, error)
+	// DialHTTP1 connects to one of them for a WebSocket handshake: TCP, or TLS with
+	// ALPN http/1.1, ready to write.
+	DialHTTP1(ctx context.Context, node string) (net.Conn, error)
 }
 
 // BalancerCookies carries the cookies of Whisp's load balancer, see upstream.BalancerCookies.
@@ -66,6 +69,8 @@ type Deps struct {
 	Whisp setting.URL
 	// Dialer is for sockets, Transport for SockJS over HTTP. Transport must have no
 	// timeout for response headers: a poll is answered when there is something to say.
+	// Its requests have a node in their URL and Whisp's name in Host; it must check
+	// certificates for the name.
 	Dialer    Dialer
 	Transport http.RoundTripper
 	// Header copies the request headers that may go to Whisp.
@@ -88,7 +93,7 @@ type Proxy struct {
 	rand      io.Reader
 	base      url.URL
 	basePath  string
-	dialer    Dialer
+	nodes     *nodes
 	transport http.RoundTripper
 	header    func(http.Header) http.Header
 	cookies   BalancerCookies
@@ -116,7 +121,8 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	p := &Proxy{
 		cfg: &limits{}, log: deps.Logger, clock: deps.Clock, rand: deps.Rand,
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
-		dialer: deps.Dialer, transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
+		nodes:     &nodes{dialer: deps.Dialer, clock: deps.Clock, rand: deps.Rand, resting: map[string]time.Time{}},
+		transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
 		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
 		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins),
 		buffers:  newBufferPool(),

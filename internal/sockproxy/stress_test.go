@@ -136,8 +136,10 @@ type tlsDialer struct {
 	config  *tls.Config
 }
 
-func (d tlsDialer) DialHTTP1(ctx context.Context) (net.Conn, error) {
-	return (&tls.Dialer{Config: d.config}).DialContext(ctx, "tcp", d.address)
+func (d tlsDialer) Nodes(context.Context) ([]string, error) { return []string{d.address}, nil }
+
+func (d tlsDialer) DialHTTP1(ctx context.Context, node string) (net.Conn, error) {
+	return (&tls.Dialer{Config: d.config}).DialContext(ctx, "tcp", node)
 }
 
 func TestUpstreamTLS(t *testing.T) {

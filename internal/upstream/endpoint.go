@@ -31,6 +31,7 @@ type Endpoint struct {
 	rest     *http.Transport
 	realtime *http.Transport
 	dialer   *net.Dialer
+	lookup   lookup
 	tls      *tls.Config
 	timeouts WhispTimeouts
 	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
@@ -46,6 +47,7 @@ func NewEndpoint(cfg WhispConfig) (*Endpoint, error) {
 	e := &Endpoint{
 		base:     cfg.URL.URL,
 		dialer:   &net.Dialer{Timeout: cfg.Timeouts.Dial.D(), KeepAlive: 15 * time.Second},
+		lookup:   new(net.Resolver).LookupNetIP,
 		tls:      tlsConfig,
 		timeouts: cfg.Timeouts,
 		breaker:  newBreaker(cfg.Breaker),
@@ -53,6 +55,7 @@ func NewEndpoint(cfg WhispConfig) (*Endpoint, error) {
 	e.base.Path = strings.TrimRight(e.base.Path, "/")
 	e.base.RawPath = ""
 	e.own, e.rest, e.realtime = e.transport(), e.transport(), e.transport()
+	e.realtime.TLSClientConfig.ServerName = e.base.Hostname() // its requests name nodes, see RealtimeTransport
 	for _, pool := range []*http.Transport{e.own, e.rest} {
 		pool.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
 		pool.MaxConnsPerHost = cfg.MaxConnections
@@ -92,17 +95,23 @@ func (e *Endpoint) URL(path, rawQuery string) *url.URL {
 func (e *Endpoint) Transport() *http.Transport { return e.rest }
 
 // RealtimeTransport is the pool for SockJS over HTTP: neither a limit on
-// connections nor one on the wait for the answer. Its user bounds both.
+// connections nor one on the wait for the answer. Its user bounds both. The
+// host of a request's URL may be one of [Endpoint.Nodes], with Whisp's own name in
+// Request.Host: certificates are checked for that name in any case.
 func (e *Endpoint) RealtimeTransport() *http.Transport { return e.realtime }
 
 // DialHTTP1 opens a connection of its own for an HTTP/1.1 exchange that is going
-// to be upgraded: TCP or, for https, TLS with ALPN http/1.1. The caller owns
+// to be upgraded: TCP or, for https, TLS with ALPN http/1.1. It goes to one of
+// [Endpoint.Nodes], or to whichever answers if node is empty. The caller owns
 // the connection. The dial and TLS timeouts apply; no deadline is left set.
 //
 // It does not ask the circuit breaker: a refused first handshake leaves the
 // vendor's SDK hanging for ever, so a socket is never refused on suspicion.
-func (e *Endpoint) DialHTTP1(ctx context.Context) (net.Conn, error) {
-	conn, err := e.dialer.DialContext(ctx, "tcp", address(&e.base))
+func (e *Endpoint) DialHTTP1(ctx context.Context, node string) (net.Conn, error) {
+	if node == "" {
+		node = address(&e.base)
+	}
+	conn, err := e.dialer.DialContext(ctx, "tcp", node)
 	if err != nil {
 		return nil, fmt.Errorf("connect to whisp: %w", err)
 	}

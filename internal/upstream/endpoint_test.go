@@ -58,7 +58,7 @@ func TestEndpointSpeaksHTTP2ForRESTAndHTTP1ForSockets(t *testing.T) {
 			t.Errorf("%s: %s", name, response.Proto)
 		}
 	}
-	conn, err := endpoint.DialHTTP1(t.Context())
+	conn, err := endpoint.DialHTTP1(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestEndpointTrustsOnlyWhatItIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer endpoint.Close()
-	if conn, err := endpoint.DialHTTP1(t.Context()); err == nil {
+	if conn, err := endpoint.DialHTTP1(t.Context(), ""); err == nil {
 		_ = conn.Close()
 		t.Error("an unknown authority was trusted")
 	}
@@ -123,7 +123,7 @@ func TestDialHTTP1GivesUpOnASilentTLSPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if conn, err := endpoint.DialHTTP1(t.Context()); err == nil {
+	if conn, err := endpoint.DialHTTP1(t.Context(), ""); err == nil {
 		_ = conn.Close()
 		t.Error("a handshake without an answer succeeded")
 	}

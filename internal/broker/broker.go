@@ -123,7 +123,7 @@ func New(cfg AccountConfig, deps Deps) *Broker {
 			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
 		}, []string{"outcome"}),
 	}
-	b.outbox = outbox{store: deps.Store, revoke: b.revoke, logger: deps.Logger}
+	b.outbox = outbox{store: deps.Store, revoke: b.revoke, logger: deps.Logger, due: make(chan struct{}, 1)}
 	b.accounts = newAccounts(cfg, deps, b.grants)
 	deps.Metrics.MustRegister(b.outcomes)
 	return b
@@ -166,19 +166,44 @@ func (b *Broker) SignIn(ctx context.Context, caller Caller, fresh bool) (Grant, 
 // case. The error tells that Whisp could not be told yet: [Broker.Run] goes on
 // trying.
 func (b *Broker) SignOut(ctx context.Context, session string) error {
-	held, err := b.grants.get(ctx, session)
+	held, noted, err := b.forget(ctx, session)
 	if err != nil || held == nil {
 		return err
 	}
-	// Noted before it is forgotten: a crash in between loses nothing.
-	noted, err := b.outbox.put(ctx, held.Grant)
-	if err != nil {
-		return err
-	}
-	if err := b.grants.drop(ctx, session); err != nil {
-		return err
-	}
 	return b.revokeNoted(ctx, held.Grant, noted)
+}
+
+// SignOutSoon is SignOut that asks nobody but the store: [Broker.Run] tells Whisp,
+// as soon as it can. The error is the store's.
+func (b *Broker) SignOutSoon(ctx context.Context, session string) error {
+	held, _, err := b.forget(ctx, session)
+	if err == nil && held != nil {
+		b.outbox.hurry()
+	}
+	return err
+}
+
+// forget returns nil if the session holds no grant.
+func (b *Broker) forget(ctx context.Context, session string) (held *heldGrant, noted string, err error) {
+	held, err = b.grants.get(ctx, session)
+	if err != nil || held == nil {
+		return nil, "", err
+	}
+	// Noted before it is forgotten: a crash in between loses nothing.
+	if noted, err = b.outbox.put(ctx, held.Grant); err != nil {
+		return nil, "", err
+	}
+	return held, noted, b.grants.drop(ctx, session)
+}
+
+// Holders returns the keys of sessions and devices that hold a grant of the
+// identity; some may have ended.
+func (b *Broker) Holders(ctx context.Context, id identity.Identity) ([]string, error) {
+	holders, err := b.deps.Store.Members(ctx, holdersOf(id.Key()))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return holders, nil
 }
 
 // Inherit hands the grant of a session over to the one that superseded it in the

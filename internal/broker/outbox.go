@@ -33,6 +33,7 @@ type outbox struct {
 	store  Store
 	revoke func(context.Context, Grant) error
 	logger *slog.Logger
+	due    chan struct{} // something should be done before the next interval
 }
 
 type outboxRecord struct {
@@ -125,6 +126,14 @@ func (o outbox) done(ctx context.Context, id string) error {
 	return nil
 }
 
+// hurry has the outbox looked at now.
+func (o outbox) hurry() {
+	select {
+	case o.due <- struct{}{}:
+	default: // it will be
+	}
+}
+
 func outboxKey(id string) string { return "revocation:" + id }
 
 // Run revokes what could not be revoked at once, until ctx ends.
@@ -136,9 +145,10 @@ func (b *Broker) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := b.outbox.work(ctx); err != nil && ctx.Err() == nil {
-				b.deps.Logger.WarnContext(ctx, "refresh tokens still not revoked at Whisp; trying again", "error", err)
-			}
+		case <-b.outbox.due:
+		}
+		if err := b.outbox.work(ctx); err != nil && ctx.Err() == nil {
+			b.deps.Logger.WarnContext(ctx, "refresh tokens still not revoked at Whisp; trying again", "error", err)
 		}
 	}
 }

@@ -63,6 +63,13 @@ func LoginRejected() *Problem {
 		Message: "The identity provider's answer could not be verified. Start again; if it keeps failing, ask your administrator."}
 }
 
+// LogoutTokenInvalid: a back-channel logout without a logout token, or with one
+// that failed verification or was used before.
+func LogoutTokenInvalid() *Problem {
+	return &Problem{Status: http.StatusBadRequest, Code: "logout_token_invalid", Title: "Logout token not valid",
+		Message: "The logout token is missing, not valid, or was used before."}
+}
+
 // ProviderUnavailable: discovery, token or key endpoint did not answer.
 func ProviderUnavailable() *Problem {
 	return &Problem{Status: http.StatusServiceUnavailable, Code: "provider_unavailable", Title: "Identity provider unavailable",

@@ -130,7 +130,7 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 	if who.Resumable {
 		record.CredentialEnds = who.CredentialEnds
 	}
-	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
+	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.sliding())
 	if err == nil && last.stands(record) {
 		return d.device(name, last), nil
 	}
@@ -234,7 +234,7 @@ func (d *Devices) current(ctx context.Context, value secret.Text, slide bool) (n
 	}
 	name = deviceName(value, identity.Identity{})
 	if slide {
-		record, err = d.typed.GetSliding(ctx, deviceKey(name), d.deps.Clock(), d.slide, d.ttl)
+		record, err = d.typed.GetSliding(ctx, deviceKey(name), d.sliding())
 	} else {
 		record, err = d.typed.Get(ctx, deviceKey(name))
 	}
@@ -242,6 +242,10 @@ func (d *Devices) current(ctx context.Context, value secret.Text, slide bool) (n
 		return "", nil, noneOr(err)
 	}
 	return name, record, nil
+}
+
+func (d *Devices) sliding() store.Sliding[deviceRecord] {
+	return store.Sliding[deviceRecord]{Now: d.deps.Clock(), Step: d.slide, TTL: d.ttl}
 }
 
 // noneOr is [ErrNone] unless the store failed.

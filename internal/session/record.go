@@ -26,6 +26,7 @@ type record struct {
 	Created       time.Time      `json:"at"`
 	Expires       time.Time      `json:"exp"`
 	Previous      string         `json:"prev,omitempty"`
+	Lingers       bool           `json:"lingers,omitempty"`
 }
 
 func encode(s *Session) ([]byte, error) {
@@ -34,7 +35,7 @@ func encode(s *Session) ([]byte, error) {
 		Issuer: s.Identity.Issuer, Subject: s.Identity.Subject, Claims: s.Identity.Claims,
 		IDToken: s.Tokens.IDToken.Reveal(), RefreshToken: s.Tokens.RefreshToken.Reveal(),
 		AccessExpires: s.Tokens.AccessExpires, ProviderSID: s.Tokens.SessionID,
-		Created: s.Created, Expires: s.Expires, Previous: s.Previous,
+		Created: s.Created, Expires: s.Expires, Previous: s.Previous, Lingers: s.Lingers,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
@@ -65,5 +66,6 @@ func decode(key string, raw []byte) (*Session, error) {
 		Created:  r.Created,
 		Expires:  r.Expires,
 		Previous: r.Previous,
+		Lingers:  r.Lingers,
 	}, nil
 }

@@ -81,6 +81,11 @@ func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error
 func (s *Sessions) renew(ctx context.Context, current *Session, tokens identity.ProviderTokens) (*Session, error) {
 	renewed := *current
 	renewed.Tokens = tokens
+	if err := s.enlist(ctx, &renewed); err != nil {
+		// Better found by what it was than not saved. It stands there already.
+		s.deps.Logger.WarnContext(ctx, "session not listed anew", "error", err)
+		renewed.Tokens.SessionID = current.Tokens.SessionID
+	}
 	encoded, err := encode(&renewed)
 	if err != nil {
 		return nil, err

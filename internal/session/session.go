@@ -7,8 +7,9 @@
 // fixation.
 //
 // A session ends when nobody used it for Config.Idle, at the latest
-// Config.Absolute after its login, at logout, and when the OpenID Provider
-// refuses to refresh it. Idle time lives in the store's expiry and not in the
+// Config.Absolute after its login, at logout, when the OpenID Provider refuses to
+// refresh it or logs it out ([Sessions.EndGroup]), and when an administrator says
+// so. Idle time lives in the store's expiry and not in the
 // record, so that using a session never rewrites it and can never undo what
 // another request changed.
 //
@@ -54,6 +55,9 @@ type Session struct {
 	// Previous is the key of the session that the browser had before, which may
 	// linger; it ends with this one.
 	Previous string
+	// Lingers: another session of the same person has taken this one's place, see
+	// [Lingering].
+	Lingers bool
 }
 
 // Store is what sessions need of a store.
@@ -66,6 +70,7 @@ type Store interface {
 	Replace(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
 	Delete(ctx context.Context, key string) error
 	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
+	store.Sets
 }
 
 // Provider refreshes what the OpenID Provider gave. It returns an error that
@@ -121,7 +126,8 @@ func New(cfg Config, deps Deps) *Sessions {
 
 // Start begins a session and returns the value of its cookie. previous is the
 // cookie value that came along, if any: the caller ends that session with
-// [Sessions.Supersede].
+// [Sessions.Supersede]. Errors: store_unavailable, and login_rejected for a login
+// that a logout overtook, see [Sessions.RefuseLate].
 func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens identity.ProviderTokens, previous secret.Text) (*Session, secret.Text, error) {
 	var raw [32]byte
 	if _, err := io.ReadFull(s.deps.Rand, raw[:]); err != nil {
@@ -144,7 +150,25 @@ func (s *Sessions) Start(ctx context.Context, id identity.Identity, tokens ident
 	if err := s.deps.Store.Set(ctx, storeKey(started.Key), encoded, s.ttl(started)); err != nil {
 		return nil, secret.Text{}, unavailable(err)
 	}
+	if err := s.admit(ctx, started); err != nil {
+		_ = s.End(context.WithoutCancel(ctx), started.Key) // nobody has its cookie
+		return nil, secret.Text{}, err
+	}
 	return started, value, nil
+}
+
+// admit makes sure that a new session can be found by its groups, and that none
+// of them was logged out while the login was on its way. In this order: a logout
+// either finds the session or is found by it.
+func (s *Sessions) admit(ctx context.Context, started *Session) error {
+	if err := s.enlist(ctx, started); err != nil {
+		return err
+	}
+	late, err := s.late(ctx, started)
+	if late {
+		return problem.LoginRejected().Because(errors.New("the provider ended the sign-in before the login had finished"))
+	}
+	return err
 }
 
 // Lingering is how long a session outlives the next login of the same person in
@@ -192,7 +216,8 @@ func (s *Sessions) shorten(ctx context.Context, key string, by *Session) (linger
 		return false, s.End(ctx, key)
 	}
 	short := *old
-	short.Tokens = identity.ProviderTokens{} // nothing is refreshed for it any more
+	short.Lingers = true
+	short.Tokens = identity.ProviderTokens{SessionID: old.Tokens.SessionID} // nothing is refreshed for it any more
 	if end := s.deps.Clock().Add(Lingering); end.Before(short.Expires) {
 		short.Expires = end
 	}
@@ -218,7 +243,7 @@ func (s *Sessions) Find(ctx context.Context, value secret.Text, peek bool) (*Ses
 	if key == "" {
 		return nil, ErrNone
 	}
-	found, err := s.byKey(ctx, key, peek)
+	found, err := s.recent(ctx, key, peek)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +260,7 @@ func (s *Sessions) Use(ctx context.Context, value secret.Text) (*Session, error)
 	if key == "" {
 		return nil, ErrNone
 	}
-	return s.byKey(ctx, key, false)
+	return s.recent(ctx, key, false)
 }
 
 // Touch counts as a use of the session with that key and returns when it will
@@ -268,6 +293,18 @@ func (s *Sessions) End(ctx context.Context, key string) error {
 	if key == "" {
 		return nil
 	}
+	found, err := s.byKey(ctx, key, true)
+	if removeErr := s.remove(ctx, key); removeErr != nil {
+		return removeErr
+	}
+	if err == nil {
+		s.delist(ctx, found)
+	}
+	return nil
+}
+
+// remove deletes the session and leaves it in the sets of its groups.
+func (s *Sessions) remove(ctx context.Context, key string) error {
 	if err := s.deps.Store.Delete(ctx, storeKey(key)); err != nil {
 		return unavailable(err)
 	}
@@ -297,8 +334,30 @@ func (s *Sessions) byKey(ctx context.Context, key string, peek bool) (found *Ses
 	if peek {
 		found, err = s.typed.Get(ctx, storeKey(key))
 	} else {
-		found, err = s.typed.GetSliding(ctx, storeKey(key), now, s.slide, s.ttl)
+		found, err = s.typed.GetSliding(ctx, storeKey(key), s.sliding(now))
 	}
+	return s.standing(ctx, key, now, found, err)
+}
+
+// recent is byKey for requests, which can do with what another replica changed a
+// moment ago (see store.Cached). Whoever decides about the session itself asks
+// byKey: a stale refresh token would end it.
+func (s *Sessions) recent(ctx context.Context, key string, peek bool) (found *Session, err error) {
+	now := s.deps.Clock()
+	if peek {
+		found, err = s.typed.Recent(ctx, storeKey(key))
+	} else {
+		found, err = s.typed.RecentSliding(ctx, storeKey(key), s.sliding(now))
+	}
+	return s.standing(ctx, key, now, found, err)
+}
+
+func (s *Sessions) sliding(now time.Time) store.Sliding[Session] {
+	return store.Sliding[Session]{Now: now, Step: s.slide, TTL: s.ttl}
+}
+
+// standing says what a look-up means.
+func (s *Sessions) standing(ctx context.Context, key string, now time.Time, found *Session, err error) (*Session, error) {
 	switch {
 	case errors.Is(err, store.ErrSealed):
 		s.deps.Logger.WarnContext(ctx, "a stored session was altered, moved or sealed with an unknown key; it is refused", "key", key[:8])
@@ -318,7 +377,11 @@ func (s *Sessions) ttl(of *Session) time.Duration {
 	return max(time.Nanosecond, min(s.cfg.Idle.D(), of.Expires.Sub(s.deps.Clock())))
 }
 
-func storeKey(key string) string { return "session:" + key }
+// StorePrefix is what the keys of sessions, and of nothing else, begin with in the
+// store: values that are asked for by Recent.
+const StorePrefix = "session:"
+
+func storeKey(key string) string { return StorePrefix + key }
 
 func unavailable(err error) error {
 	return problem.StoreUnavailable().Because(err).After(time.Second)

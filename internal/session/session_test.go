@@ -333,6 +333,7 @@ type provider struct {
 	calls  atomic.Int32
 	mu     sync.Mutex
 	err    error
+	sid    string
 	during func()
 }
 
@@ -349,15 +350,16 @@ func (p *provider) Refresh(_ context.Context, old identity.ProviderTokens, _ str
 		return identity.ProviderTokens{}, p.err
 	}
 	return identity.ProviderTokens{
-		RefreshToken: secret.New(fmt.Sprintf("r%d", n)), AccessExpires: old.AccessExpires.Add(time.Hour),
+		RefreshToken: secret.New(fmt.Sprintf("r%d", n)), AccessExpires: old.AccessExpires.Add(time.Hour), SessionID: p.sid,
 	}, nil
 }
 
 // faultyStore records what is written and can be switched off.
 type faultyStore struct {
 	*store.Memory
-	fail atomic.Bool
-	seen map[string][]byte
+	fail   atomic.Bool
+	noSets atomic.Bool
+	seen   map[string][]byte
 }
 
 var errDown = errors.New("connection refused")
@@ -367,6 +369,20 @@ func (f *faultyStore) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, errDown
 	}
 	return f.Memory.Get(ctx, key)
+}
+
+func (f *faultyStore) Add(ctx context.Context, set, member string, ttl time.Duration) error {
+	if f.noSets.Load() {
+		return errDown
+	}
+	return f.Memory.Add(ctx, set, member, ttl)
+}
+
+func (f *faultyStore) Members(ctx context.Context, set string) ([]string, error) {
+	if f.noSets.Load() {
+		return nil, errDown
+	}
+	return f.Memory.Members(ctx, set)
 }
 
 func (f *faultyStore) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {

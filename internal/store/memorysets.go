@@ -32,7 +32,7 @@ func (s *memorySets) init(limit int) {
 	s.sets = make(map[string]map[string]*list.Element)
 }
 
-// Add implements [Sets]. All sets together have at most Config.MaxEntries
+// Add implements [Sets]. All sets together have at most twice Config.MaxEntries
 // members; the one added longest ago makes room.
 func (m *Memory) Add(_ context.Context, set, member string, ttl time.Duration) error {
 	now := m.clock()

@@ -73,6 +73,7 @@ type setup struct {
 	noLogin    bool
 	whisp      upstream.WhispConfig
 	sim        whispsim.Config
+	account    broker.AccountConfig
 	app        http.HandlerFunc
 	appURL     string // in place of app
 	realtime   sockproxy.Config
@@ -87,7 +88,7 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	t.Helper()
 	s := &stack{clock: &clock{}, logs: &logs{}, metrics: prometheus.NewRegistry()}
 	conf := setup{
-		server: server.DefaultConfig(), session: session.DefaultConfig(), access: access.DefaultConfig(), whisp: upstream.DefaultWhispConfig(),
+		server: server.DefaultConfig(), session: session.DefaultConfig(), access: access.DefaultConfig(), whisp: upstream.DefaultWhispConfig(), account: broker.DefaultAccountConfig(),
 		realtime: sockproxy.DefaultConfig(), providerUp: func() bool { return true },
 	}
 	conf.server.Listen, conf.server.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
@@ -103,13 +104,18 @@ func start(t testing.TB, changes ...func(*setup)) *stack {
 	s.app = &app{handler: conf.app}
 	s.startPeers(t, &conf)
 	s.startServer(t, conf)
+	api, err := described()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 300}
 	s.client = &http.Client{
-		Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 300},
+		Transport:     &describedTransport{transport, api, s, t},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       20 * time.Second,
 	}
 	t.Cleanup(func() {
-		s.client.CloseIdleConnections()
+		transport.CloseIdleConnections()
 		if err := s.stop(); err != nil && !conf.hangs {
 			t.Errorf("shutdown: %v", err)
 		}
@@ -188,7 +194,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	must(err)
 	credentials, err := broker.NewCredentials([]secret.Text{master})
 	must(err)
-	mapping, err := broker.NewMapping(broker.DefaultAccountConfig())
+	mapping, err := broker.NewMapping(conf.account)
 	must(err)
 
 	loginConfig := login.DefaultConfig()
@@ -224,7 +230,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	policy := access.NewPolicy(conf.access)
 	assertions, err := access.NewAssertions(conf.access.Assertion, publicOrigin, []secret.Text{master}, s.clock.now)
 	must(err)
-	accounts := broker.New(broker.DefaultAccountConfig(), broker.Deps{
+	accounts := broker.New(conf.account, broker.Deps{
 		Accounts: whisp, Tokens: whisp, Store: grantStore, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	})

@@ -195,10 +195,16 @@ func (l *live) whenEmpty() <-chan struct{} {
 }
 
 // counts returns how many tunnels and SockJS sessions are open.
-func (l *live) counts() usage {
+// census is what everybody has open, and how much that may be.
+type census struct {
+	usage
+	limit int // of sockets, and of SockJS sessions; 0 is none
+}
+
+func (l *live) counts() census {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.total
+	return census{l.total, l.cfg.Load().MaxTunnels}
 }
 
 func over(count, limit int) bool { return limit > 0 && count >= limit }

@@ -18,41 +18,57 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, counts func() usage) (*metrics, error) {
-	opts := func(name, help string) prometheus.CounterOpts {
-		return prometheus.CounterOpts{Namespace: "whisp_bff", Subsystem: "realtime", Name: name, Help: help}
-	}
-	gauge := func(name, help string, value func(usage) int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts(name, help)), func() float64 { return float64(value(counts())) })
-	}
+func newMetrics(reg prometheus.Registerer, counts func() census) (*metrics, error) {
 	m := &metrics{
-		opened:   prometheus.NewCounter(opts("tunnels_opened_total", "Sockets opened.")),
-		refusals: prometheus.NewCounterVec(opts("refused_total", "Handshakes and SockJS requests answered with a problem, by its code."), []string{"code"}),
+		opened: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "whisp_bff_realtime_tunnels_opened_total", Help: "Sockets opened.",
+		}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whisp_bff_realtime_refused_total", Help: "Handshakes and SockJS requests answered with a problem, by its code.",
+		}, []string{"code"}),
 		endings:  map[reason]prometheus.Counter{},
 		requests: map[transport]prometheus.Counter{},
 	}
-	closed := prometheus.NewCounterVec(opts("tunnels_closed_total", "Sockets closed, by what ended them first."), []string{"reason"})
+	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whisp_bff_realtime_tunnels_closed_total", Help: "Sockets closed, by what ended them first.",
+	}, []string{"reason"})
 	for _, why := range reasons {
 		m.endings[why] = closed.WithLabelValues(string(why))
 	}
-	transferred := prometheus.NewCounterVec(opts("tunnel_bytes_total", "Bytes carried by sockets: up is to Whisp."), []string{"direction"})
+	transferred := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whisp_bff_realtime_tunnel_bytes_total", Help: "Bytes carried by sockets: up is to Whisp.",
+	}, []string{"direction"})
 	m.up, m.down = transferred.WithLabelValues("up"), transferred.WithLabelValues("down")
-	requests := prometheus.NewCounterVec(opts("sockjs_requests_total", "SockJS requests passed on, by transport."), []string{"transport"})
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whisp_bff_realtime_sockjs_requests_total", Help: "SockJS requests passed on, by transport.",
+	}, []string{"transport"})
 	for t := range methods {
 		if !t.upgrades() {
 			m.requests[t] = requests.WithLabelValues(string(t))
 		}
 	}
-	for _, collector := range []prometheus.Collector{
-		gauge("tunnels", "Sockets open or opening.", func(u usage) int { return u.tunnels }),
-		gauge("sockjs_sessions", "SockJS sessions admitted.", func(u usage) int { return u.socks }),
-		m.opened, m.refusals, closed, transferred, requests,
-	} {
+	collectors := append(gauges(counts), m.opened, m.refusals, closed, transferred, requests)
+	for _, collector := range collectors {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register realtime metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// gauges are read when somebody looks.
+func gauges(counts func() census) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "whisp_bff_realtime_tunnels", Help: "Sockets open or opening.",
+		}, func() float64 { return float64(counts().tunnels) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "whisp_bff_realtime_sockjs_sessions", Help: "SockJS sessions admitted.",
+		}, func() float64 { return float64(counts().socks) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "whisp_bff_realtime_tunnels_limit", Help: "realtime.max_tunnels: most sockets, and most SockJS sessions, of this process; 0 is no limit.",
+		}, func() float64 { return float64(counts().limit) }),
+	}
 }
 
 func (m *metrics) closed(why reason)    { m.endings[why].Inc() }

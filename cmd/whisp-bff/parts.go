@@ -140,7 +140,7 @@ func (p *process) openStores(ctx context.Context) (*stores, error) {
 			*into = s.opened[0]
 			continue
 		}
-		opened, err := store.Open(ctx, p.cfg.Store, p.clock, store.Deps{Logger: p.logger})
+		opened, err := store.Open(ctx, p.cfg.Store, p.clock, store.Deps{Logger: p.logger, Metrics: p.registry, Recent: []string{session.StorePrefix}})
 		if err != nil {
 			s.close()
 			return nil, err

@@ -371,6 +371,8 @@ func (f *faultyStore) Get(ctx context.Context, key string) ([]byte, error) {
 	return f.Memory.Get(ctx, key)
 }
 
+func (f *faultyStore) Recent(ctx context.Context, key string) ([]byte, error) { return f.Get(ctx, key) }
+
 func (f *faultyStore) Add(ctx context.Context, set, member string, ttl time.Duration) error {
 	if f.noSets.Load() {
 		return errDown

@@ -38,8 +38,10 @@ type RedisConfig struct {
 	TLS              RedisTLSConfig `yaml:"tls" doc:"Encryption on the way to Redis."`
 	Prefix           string         `yaml:"prefix" doc:"What every key and channel in Redis begins with: 1 to 64 letters, digits and :._- . Two installations that share a Redis need different ones."`
 	// Timeout bounds one operation.
-	Timeout  setting.Duration `yaml:"timeout" doc:"The longest one operation may take, connecting and retries included; after it, requests that need a session get 503 store_unavailable. 50ms to 30s."`
-	PoolSize int              `yaml:"pool_size" doc:"Connections per Redis node and replica of whisp-bff, 1 to 10000; 0 means 10 per CPU."`
+	Timeout setting.Duration `yaml:"timeout" doc:"The longest one operation may take, connecting and retries included; after it, requests that need a session get 503 store_unavailable. 50ms to 30s."`
+	// ReadCache bounds how long a lost message goes unnoticed.
+	ReadCache setting.Duration `yaml:"read_cache" doc:"How long a replica answers from a session that it read before it asks Redis again. What another replica changes is told by message at once; only a message that is lost is noticed this late. 0s (off), or 100ms to 10s."`
+	PoolSize  int              `yaml:"pool_size" doc:"Connections per Redis node and replica of whisp-bff, 1 to 10000; 0 means 10 per CPU."`
 }
 
 // RedisTLSConfig is TLS towards Redis, at least version 1.2. Client
@@ -55,7 +57,7 @@ func DefaultConfig() Config {
 	return Config{
 		Kind:       KindMemory,
 		MaxEntries: 150_000,
-		Redis:      RedisConfig{Prefix: "whisp-bff:", Timeout: setting.Duration(time.Second)},
+		Redis:      RedisConfig{Prefix: "whisp-bff:", Timeout: setting.Duration(time.Second), ReadCache: setting.Duration(2 * time.Second)},
 	}
 }
 
@@ -137,6 +139,9 @@ func (c RedisConfig) validate() error {
 	}
 	if c.Timeout.D() < 50*time.Millisecond || c.Timeout.D() > 30*time.Second {
 		p.Add("timeout", "is out of range", "write a duration from 50ms to 30s")
+	}
+	if c.ReadCache != 0 && (c.ReadCache.D() < 100*time.Millisecond || c.ReadCache.D() > 10*time.Second) {
+		p.Add("read_cache", "is out of range", "write 0s for none, or a duration from 100ms to 10s")
 	}
 	if c.PoolSize < 0 || c.PoolSize > 10_000 {
 		p.Add("pool_size", "is out of range", "write a number from 1 to 10000, or 0 for 10 per CPU")

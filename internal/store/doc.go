@@ -15,8 +15,10 @@
 //     [ErrUnavailable] and is back when Redis is.
 //   - [Sealed], around either: values and messages are encrypted and bound to
 //     the key they belong to.
+//   - [Cached], around that: values that are read all the time are remembered
+//     for a moment, for callers who ask by Recent.
 //
-// [Open] builds what a [Config] describes; Redis only ever behind Sealed.
+// [Open] builds what a [Config] describes; Redis only ever behind Sealed and Cached.
 // [Typed] is a view on a store that decodes each stored value once.
 //
 // # Four kinds of "no"
@@ -76,6 +78,9 @@ var (
 type Values interface {
 	// Get returns the value, which the caller must not modify, or ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
+	// Recent is Get for those who can do with what another replica changed a
+	// moment ago: see [Cached]. Whoever reads in order to write uses Get.
+	Recent(ctx context.Context, key string) ([]byte, error)
 	// Set stores value, which the store owns from then on.
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	// SetIfAbsent stores value only where there is none, and reports whether it did.
@@ -119,6 +124,12 @@ type Messages interface {
 	// that arrives, if nothing breaks. The channel is closed when ctx ends or
 	// the store is closed; broken connections are renewed meanwhile.
 	Subscribe(ctx context.Context, channel string) (<-chan []byte, error)
+	// Watch is Subscribe that tells what it knows of lost messages: standing is
+	// called with true once the subscription stands, before Watch returns, with
+	// false when one may have been lost from now on or just before, and with true
+	// when it stands again. It is called by one goroutine at a time and must not
+	// block. What breaks without a word is noticed a few seconds later.
+	Watch(ctx context.Context, channel string, standing func(bool)) (<-chan []byte, error)
 }
 
 // Store is everything a store can do. Consumers ask for the few methods they
@@ -144,4 +155,5 @@ var (
 	_ Store = (*Memory)(nil)
 	_ Store = (*Redis)(nil)
 	_ Store = (*Sealed)(nil)
+	_ Store = (*Cached)(nil)
 )

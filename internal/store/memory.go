@@ -31,7 +31,7 @@ type Memory struct {
 // NewMemory returns an empty store of at most cfg.MaxEntries values.
 func NewMemory(cfg Config, clock func() time.Time) *Memory {
 	m := &Memory{clock: clock, seed: maphash.MakeSeed()}
-	m.sets.init(max(1, cfg.MaxEntries))
+	m.sets.init(max(1, 2*cfg.MaxEntries)) // a session is one value and in two sets
 	m.locks.held = make(map[string]memoryLock)
 	m.channels.open = make(map[string]map[*memorySubscription]struct{})
 	m.leases.init()
@@ -70,6 +70,9 @@ func (m *Memory) Get(_ context.Context, key string) ([]byte, error) {
 	s.recent.MoveToFront(e.place)
 	return e.value, nil
 }
+
+// Recent is Get.
+func (m *Memory) Recent(ctx context.Context, key string) ([]byte, error) { return m.Get(ctx, key) }
 
 // Set stores value, which the store owns from then on, for ttl; a ttl of zero
 // means until it is evicted or deleted.

@@ -160,16 +160,16 @@ func TestTypedSlides(t *testing.T) {
 	ttl := func(*string) time.Duration { return time.Minute }
 	for range 20 {
 		c.step(30 * time.Second)
-		if _, err := typed.GetSliding(ctx, "k", c.now(), 5*time.Second, ttl); err != nil {
+		if _, err := typed.GetSliding(ctx, "k", store.Sliding[string]{Now: c.now(), Step: 5 * time.Second, TTL: ttl}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c.step(-time.Hour) // a clock stepped back neither ends the value nor stops the sliding
-	if _, err := typed.GetSliding(ctx, "k", c.now(), 5*time.Second, ttl); err != nil {
+	if _, err := typed.GetSliding(ctx, "k", store.Sliding[string]{Now: c.now(), Step: 5 * time.Second, TTL: ttl}); err != nil {
 		t.Fatal(err)
 	}
 	c.step(time.Minute)
-	if _, err := typed.GetSliding(ctx, "k", c.now(), 5*time.Second, ttl); !errors.Is(err, store.ErrNotFound) {
+	if _, err := typed.GetSliding(ctx, "k", store.Sliding[string]{Now: c.now(), Step: 5 * time.Second, TTL: ttl}); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("want ErrNotFound, got %v", err)
 	}
 }

@@ -7,9 +7,6 @@ import (
 	"sync"
 )
 
-// backlog is how far a subscriber may fall behind before it loses messages.
-const backlog = 256
-
 // memoryChannels know who listens. A subscription's channel is sent to and
 // closed under mu only, and closed when it leaves open.
 type memoryChannels struct {
@@ -18,7 +15,10 @@ type memoryChannels struct {
 	open   map[string]map[*memorySubscription]struct{}
 }
 
-type memorySubscription struct{ messages chan []byte }
+type memorySubscription struct {
+	messages chan []byte
+	standing func(bool)
+}
 
 // Publish implements [Messages].
 func (m *Memory) Publish(_ context.Context, channel string, payload []byte) error {
@@ -29,6 +29,8 @@ func (m *Memory) Publish(_ context.Context, channel string, payload []byte) erro
 		select {
 		case s.messages <- bytes.Clone(payload):
 		default: // too slow: at most once, and nobody waits for it
+			s.standing(false)
+			s.standing(true)
 		}
 	}
 	return nil
@@ -36,10 +38,15 @@ func (m *Memory) Publish(_ context.Context, channel string, payload []byte) erro
 
 // Subscribe implements [Messages].
 func (m *Memory) Subscribe(ctx context.Context, channel string) (<-chan []byte, error) {
+	return m.Watch(ctx, channel, func(bool) {})
+}
+
+// Watch implements [Messages].
+func (m *Memory) Watch(ctx context.Context, channel string, standing func(bool)) (<-chan []byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("store: subscribe: %w", err)
 	}
-	s := &memorySubscription{messages: make(chan []byte, backlog)}
+	s := &memorySubscription{messages: make(chan []byte, backlog), standing: standing}
 	c := &m.channels
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,6 +57,7 @@ func (m *Memory) Subscribe(ctx context.Context, channel string) (<-chan []byte, 
 		c.open[channel] = make(map[*memorySubscription]struct{})
 	}
 	c.open[channel][s] = struct{}{}
+	standing(true)
 	context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -63,6 +71,7 @@ func (c *memoryChannels) end(channel string, s *memorySubscription) {
 		return
 	}
 	close(s.messages)
+	s.standing(false)
 	delete(c.open[channel], s)
 	if len(c.open[channel]) == 0 {
 		delete(c.open, channel)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/whisp-bff/whisp-bff/internal/secret"
@@ -16,12 +17,17 @@ import (
 // Deps are what stores work with.
 type Deps struct {
 	Logger *slog.Logger
+	// Metrics may be nil: then nothing is counted.
+	Metrics prometheus.Registerer
+	// Recent are the prefixes of the keys that somebody reads by Recent, the same
+	// in every replica. Only those are remembered.
+	Recent []string
 	// Rand is the source of nonces and lock owners; nil means crypto/rand.
 	Rand io.Reader
 }
 
 // Open returns the store that cfg, which must be valid, describes: a Memory,
-// or a Sealed Redis. Each Memory has its own bound, so parts that must not push
+// or a Redis, Sealed and Cached. Each Memory has its own bound, so parts that must not push
 // out each other's values open one each; of Redis one is enough for all, and
 // several share everything but connections.
 //
@@ -59,7 +65,12 @@ func Open(ctx context.Context, cfg Config, clock func() time.Time, deps Deps) (S
 		}
 		deps.Logger.WarnContext(ctx, "redis does not answer yet", "error", err.Error())
 	}
-	return sealed, nil
+	cached, err := NewCached(sealed, cfg.Redis.ReadCache.D(), clock, deps) //nolint:contextcheck // it lives as long as the store
+	if err != nil {
+		_ = sealed.Close()
+		return nil, err
+	}
+	return cached, nil
 }
 
 // libraryLog implements go-redis's logger.

@@ -28,15 +28,22 @@ func (r *Redis) channel(name string) string { return r.prefix + "c{" + escapeTag
 
 // Subscribe implements [Messages]. It takes one connection of its own.
 func (r *Redis) Subscribe(ctx context.Context, channel string) (<-chan []byte, error) {
+	return r.Watch(ctx, channel, func(bool) {})
+}
+
+// Watch implements [Messages].
+func (r *Redis) Watch(ctx context.Context, channel string, standing func(bool)) (<-chan []byte, error) {
 	conn, err := r.subscribe(ctx, channel)
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{redis: r, channel: channel, conn: conn, messages: make(chan []byte, backlog)}
+	standing(true)
+	l := &listener{redis: r, channel: channel, standing: standing, conn: conn, messages: make(chan []byte, backlog)}
 	l.ctx, l.stop = context.WithCancel(r.life)
 	unfollow := context.AfterFunc(ctx, l.stop)
 	r.listeners.Go(func() { //nolint:contextcheck // l.ctx ends with ctx and with the store
 		defer close(l.messages)
+		defer standing(false)
 		defer l.stop()
 		defer unfollow()
 		l.listen()
@@ -63,6 +70,7 @@ func (r *Redis) subscribe(ctx context.Context, channel string) (*redis.PubSub, e
 type listener struct {
 	redis    *Redis
 	channel  string
+	standing func(bool)
 	ctx      context.Context // the life of the subscription
 	stop     context.CancelFunc
 	conn     *redis.PubSub // nil: there is none
@@ -77,6 +85,7 @@ func (l *listener) listen() {
 		conn := l.conn
 		hangUp := context.AfterFunc(l.ctx, func() { _ = conn.Close() })
 		err := l.receive(conn)
+		l.standing(false)
 		hangUp()
 		_ = conn.Close()
 		l.conn = nil
@@ -100,6 +109,7 @@ func (l *listener) reconnect() bool {
 		return false
 	}
 	l.conn = conn
+	l.standing(true)
 	l.redis.logger.InfoContext(l.ctx, "subscription to redis stands again", "channel", l.channel)
 	return true
 }
@@ -130,6 +140,8 @@ func (l *listener) receive(conn *redis.PubSub) error {
 			select {
 			case l.messages <- []byte(m.Payload):
 			default: // too slow: at most once, and nobody waits for it
+				l.standing(false)
+				l.standing(true)
 			}
 		}
 	}

@@ -25,6 +25,9 @@ func (r *Redis) Get(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
+// Recent implements [Values]; it asks Redis.
+func (r *Redis) Recent(ctx context.Context, key string) ([]byte, error) { return r.Get(ctx, key) }
+
 // Set implements [Values].
 func (r *Redis) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	limit, cancel := r.within(ctx)

@@ -46,6 +46,15 @@ func (s *Sealed) Get(ctx context.Context, key string) ([]byte, error) {
 	return s.ring.open(sealedValue, key, sealed)
 }
 
+// Recent implements [Values]; it may fail with [ErrSealed].
+func (s *Sealed) Recent(ctx context.Context, key string) ([]byte, error) {
+	sealed, err := s.inner.Recent(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return s.ring.open(sealedValue, key, sealed)
+}
+
 // Set implements [Values].
 func (s *Sealed) Set(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	sealed, err := s.ring.seal(sealedValue, key, value)
@@ -122,7 +131,13 @@ func (s *Sealed) Publish(ctx context.Context, channel string, payload []byte) er
 // Subscribe implements [Messages]. Messages that are refused are logged and
 // left out; one that is played again is not noticed.
 func (s *Sealed) Subscribe(ctx context.Context, channel string) (<-chan []byte, error) {
-	sealed, err := s.inner.Subscribe(ctx, channel)
+	return s.Watch(ctx, channel, func(bool) {})
+}
+
+// Watch implements [Messages]. A message that is refused is a lost one.
+func (s *Sealed) Watch(ctx context.Context, channel string, standing func(bool)) (<-chan []byte, error) {
+	told := teller{standing: standing} // the store inside and the goroutine below both tell
+	sealed, err := s.inner.Watch(ctx, channel, told.tell)
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +148,13 @@ func (s *Sealed) Subscribe(ctx context.Context, channel string) (<-chan []byte, 
 			payload, err := s.ring.open(sealedMessage, channel, message)
 			if err != nil {
 				s.logger.WarnContext(ctx, "message refused", "channel", channel, "error", err.Error())
+				told.lost()
 				continue
 			}
 			select {
 			case opened <- payload:
 			default: // too slow: at most once, and nobody waits for it
+				told.lost()
 			}
 		}
 	}()

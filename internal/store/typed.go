@@ -12,11 +12,12 @@ import (
 // Backend is what [Typed] needs of a store.
 type Backend interface {
 	Get(ctx context.Context, key string) ([]byte, error)
+	Recent(ctx context.Context, key string) ([]byte, error)
 	Touch(ctx context.Context, key string, ttl time.Duration) (bool, error)
 }
 
 // Typed reads values of one type. It asks the backend every time, so it never
-// shows a value that is gone or changed, but it decodes each version of a value
+// shows a value that the backend would not, but it decodes each version of a value
 // only once: decoding is what would make a session look-up slow.
 //
 // Decoded values are shared: nobody may modify what Get returns.
@@ -43,31 +44,61 @@ func NewTyped[T any](backend Backend, limit int, decode func(key string, raw []b
 
 // Get returns the value under key, or an error that wraps [ErrNotFound].
 func (t *Typed[T]) Get(ctx context.Context, key string) (*T, error) {
-	v, err := t.get(ctx, key)
+	v, err := t.decoding(ctx, key, t.backend.Get)
 	if err != nil {
 		return nil, err
 	}
 	return v.value, nil
 }
 
-// GetSliding is Get that also keeps the value alive for ttl from now. To spare
-// the backend it does so at most once per step and key in this process, so a
-// value may expire up to one step early.
-func (t *Typed[T]) GetSliding(ctx context.Context, key string, now time.Time, step time.Duration, ttl func(*T) time.Duration) (*T, error) {
-	v, err := t.get(ctx, key)
+// Recent is Get by the backend's Recent.
+func (t *Typed[T]) Recent(ctx context.Context, key string) (*T, error) {
+	v, err := t.decoding(ctx, key, t.backend.Recent)
 	if err != nil {
 		return nil, err
 	}
-	last := v.touched.Load()
+	return v.value, nil
+}
+
+// Sliding says how a value is kept alive: for TTL from each use. To spare the
+// backend it is told at most once per Step and key in this process, so a value may
+// expire up to one step early.
+type Sliding[T any] struct {
+	Now  time.Time
+	Step time.Duration
+	TTL  func(*T) time.Duration
+}
+
+// GetSliding is Get that also keeps the value alive.
+func (t *Typed[T]) GetSliding(ctx context.Context, key string, by Sliding[T]) (*T, error) {
+	v, err := t.decoding(ctx, key, t.backend.Get)
+	if err != nil {
+		return nil, err
+	}
+	return t.slide(ctx, key, v, by)
+}
+
+// RecentSliding is Recent that also keeps the value alive.
+func (t *Typed[T]) RecentSliding(ctx context.Context, key string, by Sliding[T]) (*T, error) {
+	v, err := t.decoding(ctx, key, t.backend.Recent)
+	if err != nil {
+		return nil, err
+	}
+	return t.slide(ctx, key, v, by)
+}
+
+func (t *Typed[T]) slide(ctx context.Context, key string, v *version[T], by Sliding[T]) (*T, error) {
+	last, now := v.touched.Load(), by.Now.UnixNano()
 	// A clock stepped back would stop the sliding for that long: touch then too.
-	if since := now.UnixNano() - last; since >= 0 && since < int64(step) {
+	if since := now - last; since >= 0 && since < int64(by.Step) {
 		return v.value, nil
 	}
-	if !v.touched.CompareAndSwap(last, now.UnixNano()) {
+	if !v.touched.CompareAndSwap(last, now) {
 		return v.value, nil // somebody else is at it
 	}
-	alive, err := t.backend.Touch(ctx, key, ttl(v.value))
+	alive, err := t.backend.Touch(ctx, key, by.TTL(v.value))
 	if err != nil {
+		v.touched.CompareAndSwap(now, last) // the next use tries again
 		return nil, err
 	}
 	if !alive {
@@ -76,8 +107,9 @@ func (t *Typed[T]) GetSliding(ctx context.Context, key string, now time.Time, st
 	return v.value, nil
 }
 
-func (t *Typed[T]) get(ctx context.Context, key string) (*version[T], error) {
-	raw, err := t.backend.Get(ctx, key)
+// decoding reads a value and decodes it, unless it is the one of before.
+func (t *Typed[T]) decoding(ctx context.Context, key string, read func(context.Context, string) ([]byte, error)) (*version[T], error) {
+	raw, err := read(ctx, key)
 	if err != nil {
 		t.Forget(key)
 		return nil, err

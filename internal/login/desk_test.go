@@ -22,6 +22,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
+	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -227,12 +228,24 @@ func (o *memoryOnce) SetIfAbsent(_ context.Context, key string, _ []byte, ttl ti
 	if o.err != nil {
 		return false, o.err
 	}
-	if !strings.HasPrefix(key, "login:") || ttl < 10*time.Minute || ttl > 20*time.Minute {
+	if !strings.HasPrefix(key, "login:") && !strings.HasPrefix(key, "logout-token:") || ttl < 10*time.Minute || ttl > 20*time.Minute {
 		return false, io.ErrNoProgress
 	}
 	first := !o.seen[key]
 	o.seen[key] = true
 	return first, nil
+}
+
+func (o *memoryOnce) Get(_ context.Context, key string) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.err != nil:
+		return nil, o.err
+	case !o.seen[key]:
+		return nil, store.ErrNotFound
+	}
+	return []byte{1}, nil
 }
 
 type lockedBuffer struct {

@@ -35,6 +35,8 @@ type Once interface {
 	// SetIfAbsent stores value under key for ttl and reports true, or reports
 	// false if the key was there.
 	SetIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
+	// Get returns what is stored, or an error that wraps store.ErrNotFound.
+	Get(ctx context.Context, key string) ([]byte, error)
 }
 
 // Deps is what a [RelyingParty] needs from outside; all but Transport are required.

@@ -94,7 +94,7 @@ func (rp *RelyingParty) keep(tokens *oauth2.Token, verified *verified) identity.
 		kept.AccessExpires = rp.clock().Add(time.Duration(tokens.ExpiresIn) * time.Second)
 	}
 	if verified != nil {
-		kept.SessionID = verified.sessionID
+		kept.SessionID, kept.IssuedAt = verified.sessionID, verified.issuedAt
 		if raw := rawIDToken(tokens); len(raw) <= maxHint {
 			kept.IDToken = secret.New(raw)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -20,6 +21,7 @@ import (
 type verified struct {
 	subject   string
 	sessionID string // sid
+	issuedAt  time.Time
 	claims    map[string]json.RawMessage
 }
 
@@ -54,7 +56,7 @@ func (rp *RelyingParty) verify(ctx context.Context, found *provider, tokens *oau
 	case err != nil:
 		return nil, problem.LoginRejected().Because(errors.New("ID token: " + cleaned(err.Error())))
 	}
-	v := &verified{subject: token.Subject}
+	v := &verified{subject: token.Subject, issuedAt: token.IssuedAt}
 	if err := token.Claims(&v.claims); err != nil {
 		return nil, problem.LoginRejected().Because(errors.New("ID token: claims are no JSON object"))
 	}

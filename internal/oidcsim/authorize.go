@@ -19,6 +19,7 @@ type ssoSession struct {
 	person   string
 	authTime time.Time
 	expires  time.Time
+	clients  []string // that somebody logged in to during the session
 }
 
 // authorization is a checked authorization request (OpenID Connect Core 1.0 section 3.1.2.1).
@@ -204,6 +205,9 @@ func (p *Provider) answerWithCode(w http.ResponseWriter, r *http.Request, reques
 	now := p.cfg.Clock()
 	p.mu.Lock()
 	p.sweep(now)
+	if !slices.Contains(session.clients, request.client.ID) {
+		session.clients = append(session.clients, request.client.ID)
+	}
 	p.codes[code] = &grantedCode{
 		redirectURI: request.redirectURI,
 		challenge:   request.challenge,

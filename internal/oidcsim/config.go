@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	LeanIDToken bool
 	// TrustLoginHint logs in the person login_hint names without a page.
 	TrustLoginHint bool
+	// HTTP sends logout tokens to clients; without one nobody is told.
+	HTTP *http.Client
 }
 
 // Client is a relying party.
@@ -54,6 +57,9 @@ type Client struct {
 	// RedirectURIs and PostLogoutRedirectURIs are compared as exact strings.
 	RedirectURIs           []string
 	PostLogoutRedirectURIs []string
+	// BackChannelLogoutURI is told when an SSO session ends that the client took
+	// part in; empty for a client that does not want to know.
+	BackChannelLogoutURI string
 }
 
 // Person is somebody one can log in as.

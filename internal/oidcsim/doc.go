@@ -2,7 +2,7 @@
 //
 // Honest means: it does what a certified provider does on the paths it has —
 // discovery, JWKS, authorization code flow with PKCE, userinfo, refresh,
-// RP-initiated logout — and it refuses what such a provider refuses (unknown
+// RP-initiated and back-channel logout — and it refuses what such a provider refuses (unknown
 // redirect URIs, a code used twice, PKCE "plain", a missing state). Faults are
 // switched on explicitly ([Provider.SetFaults]), so that a test of a relying
 // party can say in one line what the provider does wrong.
@@ -19,9 +19,9 @@
 // set, so a test needs no form at all.
 //
 // What it implements: OpenID Connect Core 1.0 (code flow), Discovery 1.0,
-// RP-Initiated Logout 1.0, RFC 6749 sections 4.1 and 6, RFC 7636 (S256 only),
+// RP-Initiated Logout 1.0, Back-Channel Logout 1.0, RFC 6749 sections 4.1 and 6, RFC 7636 (S256 only),
 // RFC 9207 (iss in the answer). What it does not: consent, registration,
-// request objects, encryption, introspection, back-channel logout, persistence.
+// request objects, encryption, introspection, persistence.
 //
 // Everybody who reaches it can be anybody, so it must never be reachable by
 // anybody but developers: bind it to a loopback address.

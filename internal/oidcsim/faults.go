@@ -25,7 +25,11 @@ type Faults struct {
 	Metadata func(document map[string]any)
 	// IDToken changes the claims of an ID token before it is signed.
 	IDToken func(claims map[string]any)
-	// Signature forges the ID token's signature.
+	// LogoutToken changes the claims of a logout token before it is signed;
+	// LogoutTokenType replaces its typ.
+	LogoutToken     func(claims map[string]any)
+	LogoutTokenType string
+	// Signature forges the signature of ID tokens and logout tokens.
 	Signature Signature
 	// Userinfo changes the answer of the userinfo endpoint.
 	Userinfo func(claims map[string]any)

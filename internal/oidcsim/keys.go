@@ -66,8 +66,8 @@ func (p *Provider) keySet() jose.JSONWebKeySet {
 	return set
 }
 
-// signed returns claims as a JWT, signed as the faults demand.
-func (p *Provider) signed(claims map[string]any) (string, error) {
+// signed returns claims as a JWT of a kind (typ), signed as the faults demand.
+func (p *Provider) signed(claims map[string]any, kind string) (string, error) {
 	p.mu.Lock()
 	key, forgery := p.keys[0], p.faults.Signature
 	p.mu.Unlock()
@@ -79,7 +79,7 @@ func (p *Provider) signed(claims map[string]any) (string, error) {
 	case SignNone:
 		return unsigned(payload), nil
 	case SignHS256WithPublicKey:
-		return signedWithPublicKey(payload, key)
+		return signedWithPublicKey(payload, kind, key)
 	case SignOtherKey:
 		other, err := p.newKey()
 		if err != nil {
@@ -88,12 +88,12 @@ func (p *Provider) signed(claims map[string]any) (string, error) {
 		key.key = other
 	case SignHonestly:
 	}
-	return sign(payload, jose.SignatureAlgorithm(p.cfg.Algorithm), key.key, key.id)
+	return sign(payload, kind, jose.SignatureAlgorithm(p.cfg.Algorithm), key.key, key.id)
 }
 
-func sign(payload []byte, algorithm jose.SignatureAlgorithm, key any, id string) (string, error) {
+func sign(payload []byte, kind string, algorithm jose.SignatureAlgorithm, key any, id string) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: id}},
-		(&jose.SignerOptions{}).WithType("JWT"))
+		(&jose.SignerOptions{}).WithType(jose.ContentType(kind)))
 	if err != nil {
 		return "", fmt.Errorf("make signer: %w", err)
 	}
@@ -112,12 +112,12 @@ func unsigned(payload []byte) string {
 
 // signedWithPublicKey is the second oldest: HMAC with the text of the public
 // key as the secret (RFC 8725 section 2.1).
-func signedWithPublicKey(payload []byte, key signingKey) (string, error) {
+func signedWithPublicKey(payload []byte, kind string, key signingKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key.key.Public())
 	if err != nil {
 		return "", fmt.Errorf("encode public key: %w", err)
 	}
-	return sign(payload, jose.HS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), key.id)
+	return sign(payload, kind, jose.HS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), key.id)
 }
 
 // accessTokenHash is at_hash (OpenID Connect Core 1.0 section 3.1.3.6); both

@@ -35,7 +35,7 @@ func (p *Provider) serveEndSession(w http.ResponseWriter, r *http.Request) {
 		p.logoutPage(w, r.Form)
 		return
 	}
-	p.endSession(w, r)
+	p.endSession(w, r) // tells the other clients first, as providers do
 	if target == "" {
 		p.messagePage(w, http.StatusOK, "Signed out", "You are signed out. You can close this page.")
 		return
@@ -68,20 +68,28 @@ func (p *Provider) logoutClient(form url.Values) (client string, hinted, ok bool
 	return audience, true, true
 }
 
-// endSession ends the browser's SSO session and the tokens that live by it.
+// endSession ends the browser's SSO session and the tokens that live by it, and
+// tells the clients. That one of them cannot be told keeps nobody signed in here.
 func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	var ended []*ssoSession
 	for _, cookie := range r.CookiesNamed(sessionCookie) {
-		session := p.sessions[cookie.Value]
-		if session == nil {
-			continue
+		if session := p.sessions[cookie.Value]; session != nil {
+			ended = append(ended, session)
+			p.forget(cookie.Value)
 		}
-		delete(p.sessions, cookie.Value)
-		maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.grant.sessionID == session.id })
-		maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool {
-			return t.grant.sessionID == session.id && !slices.Contains(t.grant.scopes, "offline_access")
-		})
 	}
 	http.SetCookie(w, p.ssoCookie("", -1))
+	p.mu.Unlock()
+	_ = p.tell(r.Context(), ended)
+}
+
+// forget ends an SSO session and the tokens that live by it; p.mu is held.
+func (p *Provider) forget(cookie string) {
+	session := p.sessions[cookie]
+	delete(p.sessions, cookie)
+	maps.DeleteFunc(p.access, func(_ string, t *accessToken) bool { return t.grant.sessionID == session.id })
+	maps.DeleteFunc(p.refresh, func(_ string, t *refreshToken) bool {
+		return t.grant.sessionID == session.id && !slices.Contains(t.grant.scopes, "offline_access")
+	})
 }

@@ -174,6 +174,8 @@ func (p *Provider) serveDiscovery(w http.ResponseWriter, r *http.Request) {
 		"prompt_values_supported":               []string{"none", "login", "select_account"},
 
 		"authorization_response_iss_parameter_supported": true,
+		"backchannel_logout_supported":                   p.cfg.HTTP != nil,
+		"backchannel_logout_session_supported":           p.cfg.HTTP != nil,
 	}
 	if faults.Metadata != nil {
 		faults.Metadata(document)

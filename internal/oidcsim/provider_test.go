@@ -47,7 +47,7 @@ func open(t *testing.T, change func(*oidcsim.Config)) *desk {
 			{ID: "web", Secret: secret.New("top+secret/%"), RedirectURIs: []string{callback}, PostLogoutRedirectURIs: []string{"http://app.test/"}},
 			{ID: "spa", RedirectURIs: []string{callback}},
 		},
-		Clock: func() time.Time { return time.Unix(d.now.Load(), 0) },
+		Clock: d.clock,
 		Rand:  rand.Reader,
 	}
 	if change != nil {
@@ -75,6 +75,8 @@ func open(t *testing.T, change func(*oidcsim.Config)) *desk {
 	d.client.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
 	return d
 }
+
+func (d *desk) clock() time.Time { return time.Unix(d.now.Load(), 0) }
 
 // get returns status, body and, if it is a redirect, the query it carries.
 func (d *desk) get(address string) (int, string, url.Values) {

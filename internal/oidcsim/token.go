@@ -164,7 +164,7 @@ func (p *Provider) answerWithTokens(w http.ResponseWriter, g *grant, nonce strin
 	if faults.IDToken != nil {
 		faults.IDToken(claims)
 	}
-	idToken, err := p.signed(claims)
+	idToken, err := p.signed(claims, "JWT")
 	if err != nil {
 		oauthError(w, http.StatusInternalServerError, "server_error", "cannot sign")
 		return

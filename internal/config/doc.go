@@ -44,5 +44,7 @@
 //
 // The types are the single source: yaml tags name the keys, doc tags explain
 // them, DefaultConfig holds the defaults. [Describe] walks them for the
-// reference and [WriteExample] writes config.example.yaml from them.
+// rest: [WriteExample] writes config.example.yaml, [WriteReference] docs/configuration.md
+// and [WriteSchema] config.schema.json, for editors. The words that a key can have
+// and the ranges of numbers are listed in choices.go, and held against Validate.
 package config

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-//go:generate go test -run TestExampleIsCurrent -update .
+//go:generate go test -run Test(Example|Schema|Reference)IsCurrent -update .
 
-const exampleHead = `# whisp-bff: every setting, what it does, and its default.
+const exampleHead = `# yaml-language-server: $schema=./` + SchemaFile + `
+# whisp-bff: every setting, what it does, and its default.
 #
 # The lines that are not comments are the minimum, and a complete configuration.
 # Every other setting is commented out and shows its default, or an example
@@ -27,7 +28,9 @@ const exampleHead = `# whisp-bff: every setting, what it does, and its default.
 #   ${NAME}     is not expanded anywhere, but refused
 #
 # A key that is not known, stands twice or has no value is an error: whisp-bff
-# does not start, and prints every mistake with its line and the fix.
+# does not start, and prints every mistake with its line and the fix. Editors
+# with the YAML language server do so while one types: the first line names the
+# schema, which "whisp-bff config schema" prints.
 #
 # This file is generated from the source: go generate ./internal/config
 `

@@ -3,8 +3,10 @@ package config
 import (
 	"bytes"
 	"errors"
+	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,22 +19,26 @@ import (
 
 const examplePath = "../../config.example.yaml"
 
-func TestExampleIsCurrent(t *testing.T) {
+func TestExampleIsCurrent(t *testing.T) { current(t, examplePath, WriteExample) }
+
+// current compares a generated file with what would be generated now, or writes it.
+func current(t *testing.T, path string, write func(io.Writer) error) {
+	t.Helper()
 	var want bytes.Buffer
-	if err := WriteExample(&want); err != nil {
+	if err := write(&want); err != nil {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := os.WriteFile(examplePath, want.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(path, want.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(examplePath)
+	got, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want.Bytes()) {
-		t.Error("config.example.yaml is stale; run: go generate ./internal/config")
+		t.Errorf("%s is stale; run: go generate ./internal/config", filepath.Base(path))
 	}
 }
 
@@ -74,10 +80,12 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// everythingShown removes every "#" in the first column from a line that is a
+// everythingShown is the example with everything that it shows: everythingText removes every "#" in the first column from a line that is a
 // setting, and makes use of every section, so that each one's Validate looks at
 // what is shown. Only secrets that exclude another one stay comments.
-func everythingShown(t *testing.T) *File {
+func everythingShown(t *testing.T) *File { return loadExample(t, everythingText(t)) }
+
+func everythingText(t *testing.T) string {
 	t.Helper()
 	content, err := os.ReadFile(examplePath)
 	if err != nil {
@@ -94,7 +102,7 @@ func everythingShown(t *testing.T) *File {
 	if left := regexp.MustCompile(`(?m)^#.*[:\]}"]$`).FindAllString(settings, -1); len(left) != len(exclusive) {
 		t.Errorf("these look like settings and were not tried: %q", left)
 	}
-	return loadExample(t, settings)
+	return settings
 }
 
 // TestExampleShowsDefaults: what is shown is valid, and where it is not one of

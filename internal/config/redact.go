@@ -148,7 +148,8 @@ func (d *document) fill(e *Error) {
 	} else {
 		e.Source, e.caret = d.masked(line, e.Line, e.Column)
 	}
-	e.Source = d.scrub(userInfo.ReplaceAllString(e.Source, "://"+secret.Redacted+"@"))
+	e.Source = userInfo.ReplaceAllString(e.Source, "://"+secret.Redacted+"@")
+	e.Source = d.scrub(urlQuery.ReplaceAllString(e.Source, "${1}"+secret.Redacted))
 	if shown := []rune(e.Source); len(shown) > longestLine {
 		e.Source = string(shown[:longestLine]) + "…"
 	}
@@ -158,6 +159,9 @@ func (d *document) fill(e *Error) {
 
 // userInfo is the name and password of a URL.
 var userInfo = regexp.MustCompile(`://[^/\s"']*@`)
+
+// urlQuery is the query or fragment of a URL, where people put keys.
+var urlQuery = regexp.MustCompile(`(://[^\s"'?#]*[?#])[^\s"',}\]]+`)
 
 func (d *document) scrub(text string) string {
 	for _, hidden := range d.hidden {

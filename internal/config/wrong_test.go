@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the expected messages and config.example.yaml")
+var update = flag.Bool("update", false, "rewrite the expected messages and the generated files")
 
 const cut = "=== says ===\n"
 

@@ -38,7 +38,7 @@ account:
   master_secrets:
     - {value: {{.MasterSecret}}}
 server: {listen: "{{.Public}}", admin_listen: "{{.Admin}}", pprof: {{.Pprof}}}
-realtime: {drain: 0s, max_tunnels_per_user: 0}
+realtime: {drain: 0s, max_tunnels_per_user: 0, connection_rate: 0}
 log: {access_log: {{.AccessLog}}}
 `))
 

@@ -62,7 +62,7 @@ func run(ctx context.Context, cfg *config.File, reload func() (*config.File, err
 	if err != nil {
 		return err
 	}
-	realtime, err := p.realtime(whisp, holders, stores.tickets(cfg.Realtime, p.clock))
+	realtime, err := p.realtime(whisp, holders, stores)
 	if err != nil {
 		return err
 	}
@@ -160,6 +160,14 @@ func (s *stores) tickets(cfg sockproxy.Config, clock func() time.Time) sockproxy
 		return nil
 	}
 	return session.NewTickets(s.sessions, clock, cfg.TicketLife.D())
+}
+
+// admissions returns nil unless there may be other replicas.
+func (s *stores) admissions() sockproxy.Admissions {
+	if !s.shared() {
+		return nil
+	}
+	return session.NewAdmissions(s.sessions)
 }
 
 // denied are the operations at Whisp that browsers may not use. Renaming needs a
@@ -317,13 +325,13 @@ func (p *process) broker(whisp *upstream.Whisp, accounts broker.Store, holders s
 	}), nil
 }
 
-func (p *process) realtime(whisp whispParts, holders session.Holders, tickets sockproxy.Tickets) (*sockproxy.Proxy, error) {
+func (p *process) realtime(whisp whispParts, holders session.Holders, s *stores) (*sockproxy.Proxy, error) {
 	return sockproxy.New(p.cfg.Realtime, sockproxy.Deps{
 		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, Metrics: p.registry, PublicURL: p.cfg.PublicURL,
 		AllowedOrigins: p.cfg.Server.AllowedOrigins,
 		Whisp:          p.cfg.Whisp.URL, Dialer: whisp.endpoint, Transport: whisp.endpoint.RealtimeTransport(),
 		Header: upstream.WhispHeader, Cookies: whisp.cookies,
-		Sessions: toucher{holders}, Tickets: tickets, Fail: server.Fail,
+		Sessions: toucher{holders}, Tickets: s.tickets(p.cfg.Realtime, p.clock), Admissions: s.admissions(), Fail: server.Fail,
 	})
 }
 

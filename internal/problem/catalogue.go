@@ -239,6 +239,12 @@ func TunnelLimit() *Problem {
 		Message: "Too many realtime connections are open. Close one, or try again in a moment."}
 }
 
+// ConnectionRate: one client address begins too many realtime connections.
+func ConnectionRate() *Problem {
+	return &Problem{Status: http.StatusTooManyRequests, Code: "connection_rate", Title: "Too many new realtime connections",
+		Message: "Too many realtime connections were begun from your network. Try again in a moment."}
+}
+
 // App.
 
 // AppUnreachable: no connection to the app behind us.

@@ -182,7 +182,7 @@ func (s *Site) serveRealtime(x *exchange, path string) error {
 		return err
 	}
 	s.parts.Realtime.Serve(x, x.r, path, sockproxy.Caller{
-		Session: who.holder, User: who.userKey(), Expires: who.unused,
+		Session: who.holder, User: who.userKey(), Expires: who.unused, Address: x.client,
 	})
 	return nil
 }

@@ -21,6 +21,24 @@ func (h Holders) Alive(ctx context.Context, key string) (bool, error) {
 	return h.Sessions.Alive(ctx, key)
 }
 
+// Ended returns those of keys whose holder no longer exists. It counts as a use
+// of none. With an error nothing is known of the keys it did not return.
+func (h Holders) Ended(ctx context.Context, keys []string) (ended []string, err error) {
+	for _, key := range keys {
+		alive, failed := h.Alive(ctx, key)
+		switch {
+		case failed != nil:
+			err = failed
+			if ctx.Err() != nil {
+				return ended, err
+			}
+		case !alive:
+			ended = append(ended, key)
+		}
+	}
+	return ended, err
+}
+
 // Touch returns when the holder ends if it is not used again, or [ErrNone]. It
 // counts as a use of a session, and not of a device.
 func (h Holders) Touch(ctx context.Context, key string) (time.Time, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,9 @@ type fakeSessions struct {
 	touched []string
 	expires time.Time
 	err     error
+	peeked  [][]string // each question
+	gone    []string
+	peekErr error
 }
 
 func (f *fakeSessions) Touch(_ context.Context, key string) (time.Time, error) {
@@ -57,6 +61,13 @@ func (f *fakeSessions) Touch(_ context.Context, key string) (time.Time, error) {
 	defer f.mu.Unlock()
 	f.touched = append(f.touched, key)
 	return f.expires, f.err
+}
+
+func (f *fakeSessions) Ended(_ context.Context, keys []string) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.peeked = append(f.peeked, keys)
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !slices.Contains(f.gone, key) }), f.peekErr
 }
 
 func (f *fakeSessions) set(expires time.Time, err error) {

@@ -10,10 +10,10 @@ type limits struct{ atomic.Pointer[Config] }
 // it. cfg must be valid. It may be called at any time, from any goroutine.
 //
 //   - For everything open, within a second: max_frame_rate, idle_timeout,
-//     write_timeout, touch_interval. A shorter limit that a socket already broke
+//     write_timeout, touch_interval, check_interval. A shorter limit that a socket already broke
 //     ends it as if it had always been that.
 //   - For what is opened from now on: allow_missing_origin, max_tunnels,
-//     max_tunnels_per_user, max_message, handshake_timeout. A limit below what is
+//     max_tunnels_per_user, connection_rate, connection_burst, max_message, handshake_timeout. A limit below what is
 //     open closes nothing, and refuses until enough has closed by itself.
 //   - For the next [Proxy.Drain]: drain.
 //   - Not at all, since it belongs to tickets that are out: ticket_life.

@@ -48,9 +48,11 @@ type liveSession struct {
 	tunnels   []*tunnel
 	socks     []*sockSession
 
-	expires  time.Time // zero: unknown
-	touched  time.Time
-	touching bool
+	expires time.Time // zero: unknown
+	touched time.Time // when its idle time slid last
+	asked   time.Time // when the store last said, or could not say, that it lives
+	asking  bool      // a question is on its way
+	phase   float64   // from 0 to 1, see period
 }
 
 func newLive(cfg *limits, clock func() time.Time) *live {
@@ -103,7 +105,8 @@ func (l *live) admissible(c Caller) error {
 func (l *live) session(c Caller) *liveSession {
 	s := l.sessions[c.Session]
 	if s == nil {
-		s = &liveSession{key: c.Session, user: c.User, touched: l.clock()}
+		now := l.clock()
+		s = &liveSession{key: c.Session, user: c.User, touched: now, asked: now, phase: phaseOf(c.Session)}
 		l.sessions[c.Session] = s
 	}
 	if c.Expires.After(s.expires) {
@@ -113,6 +116,26 @@ func (l *live) session(c Caller) *liveSession {
 		l.users[s.user] = &usage{}
 	}
 	return s
+}
+
+// expires notes when a session ends if it is not used again.
+func (l *live) expires(s *liveSession, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.expires = at
+}
+
+// asked notes that the store was asked about sessions at a time; zero: it was not,
+// after all.
+func (l *live) asked(at time.Time, sessions ...*liveSession) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range sessions {
+		s.asking = false
+		if !at.IsZero() {
+			s.asked = at
+		}
+	}
 }
 
 // release drops what is no longer used.

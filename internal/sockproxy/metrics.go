@@ -18,7 +18,7 @@ type metrics struct {
 	refusals *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, counts func() census) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, counts func() census, addresses func() int) (*metrics, error) {
 	m := &metrics{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "whisp_bff_realtime_tunnels_opened_total", Help: "Sockets opened.",
@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, counts func() census) (*metrics, erro
 			m.requests[t] = requests.WithLabelValues(string(t))
 		}
 	}
-	collectors := append(gauges(counts), m.opened, m.refusals, closed, transferred, requests)
+	collectors := append(gauges(counts, addresses), m.opened, m.refusals, closed, transferred, requests)
 	for _, collector := range collectors {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register realtime metrics: %w", err)
@@ -57,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, counts func() census) (*metrics, erro
 }
 
 // gauges are read when somebody looks.
-func gauges(counts func() census) []prometheus.Collector {
+func gauges(counts func() census, addresses func() int) []prometheus.Collector {
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "whisp_bff_realtime_tunnels", Help: "Sockets open or opening.",
@@ -68,6 +68,9 @@ func gauges(counts func() census) []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "whisp_bff_realtime_tunnels_limit", Help: "realtime.max_tunnels: most sockets, and most SockJS sessions, of this process; 0 is no limit.",
 		}, func() float64 { return float64(counts().limit) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "whisp_bff_realtime_addresses", Help: "Client addresses that began sockets or SockJS sessions lately; at most 65,536 are kept.",
+		}, func() float64 { return float64(addresses()) }),
 	}
 }
 

@@ -31,6 +31,9 @@ type Sessions interface {
 	// Touch counts the session as used now and returns when it ends if it is not
 	// used again. An error that Is ErrSessionEnded ends its sockets, another does not.
 	Touch(ctx context.Context, key string) (expires time.Time, err error)
+	// Ended returns those of keys whose session is over, and counts as a use of
+	// none. With an error nothing is known of those it did not return.
+	Ended(ctx context.Context, keys []string) (ended []string, err error)
 }
 
 // Dialer opens connections to Whisp.
@@ -53,9 +56,11 @@ type Caller struct {
 	Session string    // session key
 	User    string    // identity key, for limits per person
 	Expires time.Time // when the session ends if it is not used again
+	Address string    // where the request came from, for the rate per address
 }
 
-// Deps is what a Proxy works with. All are required but Tickets.
+// Deps is what a Proxy works with. All are required but Tickets
+// and Admissions.
 type Deps struct {
 	Logger    *slog.Logger
 	Clock     func() time.Time
@@ -80,6 +85,8 @@ type Deps struct {
 	Sessions Sessions
 	// Tickets is nil for a table in this process.
 	Tickets Tickets
+	// Admissions is nil if there is no other replica.
+	Admissions Admissions
 	// Fail answers a request with a problem.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 }
@@ -99,18 +106,21 @@ type Proxy struct {
 	cookies   BalancerCookies
 	sessions  Sessions
 	tickets   Tickets
-	fail      func(w http.ResponseWriter, r *http.Request, err error)
+	// admissions is nil: there is no other replica.
+	admissions Admissions
+	fail       func(w http.ResponseWriter, r *http.Request, err error)
 
 	origins origins
 	metrics *metrics
 	live    *live
+	rates   *rates
 	buffers *bufferPool
 	loops   *loops
 	readers sync.Pool // *bufio.Reader, for handshakes
 
 	now      atomic.Int64 // coarse time, see tick
 	interval time.Duration
-	touches  chan struct{}
+	askers   chan struct{}
 
 	sweepMu  sync.Mutex
 	sweeping bool
@@ -123,11 +133,11 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
 		nodes:     &nodes{dialer: deps.Dialer, clock: deps.Clock, rand: deps.Rand, resting: map[string]time.Time{}},
 		transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
-		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
+		sessions: deps.Sessions, tickets: deps.Tickets, admissions: deps.Admissions, fail: deps.Fail,
 		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins),
 		buffers:  newBufferPool(),
 		interval: sweepInterval,
-		touches:  make(chan struct{}, touchesAtOnce),
+		askers:   make(chan struct{}, askersAtOnce),
 	}
 	p.cfg.Store(&cfg)
 	p.readers.New = func() any { return bufio.NewReaderSize(nil, 4<<10) }
@@ -136,8 +146,9 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	}
 	p.loops = newLoops(p.buffers)
 	p.live = newLive(p.cfg, p.clock)
+	p.rates = newRates(p.cfg, p.clock)
 	var err error
-	if p.metrics, err = newMetrics(deps.Metrics, p.live.counts); err != nil {
+	if p.metrics, err = newMetrics(deps.Metrics, p.live.counts, p.rates.count); err != nil {
 		return nil, err
 	}
 	p.tick()
@@ -239,6 +250,9 @@ func (p *Proxy) serveSocket(x *call) error {
 		}
 		return err
 	}
+	if err := p.rates.allow(x.caller.Address); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	t := &tunnel{proxy: p, cancel: cancel}
@@ -267,7 +281,7 @@ func (p *Proxy) open(ctx context.Context, x *call, hello opening, t *tunnel) err
 	ans, err := p.dial(ctx, x, hello.protocols)
 	if err != nil {
 		if t.sock != nil && problem.From(err).Code == problem.TicketRefused().Code {
-			p.live.removeSock(t.sock)
+			p.forget(ctx, t.sock)
 		}
 		return err
 	}

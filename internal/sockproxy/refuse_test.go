@@ -295,7 +295,7 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 	bad := Config{MaxTunnels: -1, MaxMessage: -1}
-	if got := len(setting.List(bad.Validate())); got != 6 {
+	if got := len(setting.List(bad.Validate())); got != 8 {
 		t.Errorf("%d problems: %v", got, bad.Validate())
 	}
 }

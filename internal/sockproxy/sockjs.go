@@ -34,6 +34,9 @@ func (p *Proxy) serveSockJS(x *call) error {
 		if p.live.isDraining() {
 			return problem.ShuttingDown()
 		}
+		if err := p.rates.allow(x.caller.Address); err != nil {
+			return err
+		}
 		if err := ticketVerdict(p.tickets.Known(ctx, hashTicket(x.query.ticket), x.caller.Session)); err != nil {
 			return err
 		}
@@ -61,7 +64,7 @@ func (p *Proxy) serveSockJS(x *call) error {
 
 // exchange passes a request of a SockJS session on and its answer back.
 func (p *Proxy) exchange(ctx context.Context, x *call, sock *sockSession, request *sockRequest) error {
-	response, err := p.ask(ctx, x)
+	response, err := p.askNode(ctx, x, sock)
 	if err != nil {
 		if why, ok := errors.AsType[*ending](context.Cause(ctx)); ok {
 			return p.farewell(x, why)
@@ -71,15 +74,56 @@ func (p *Proxy) exchange(ctx context.Context, x *call, sock *sockSession, reques
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusNoContent {
 		if response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusUnauthorized {
-			p.live.removeSock(sock)
+			p.forget(ctx, sock)
 		}
 		return refusal(response)
+	}
+	if err := p.claim(ctx, sock); err != nil {
+		return err
 	}
 	return p.pass(ctx, x, response, request)
 }
 
-// ask sends the request to Whisp. The error is, or wraps, a problem.
-func (p *Proxy) ask(ctx context.Context, x *call) (*http.Response, error) {
+// askNode sends a request of a SockJS session to the session's node. A session that
+// Whisp does not know yet moves on if nobody answers there; the others are lost with
+// their node.
+func (p *Proxy) askNode(ctx context.Context, x *call, sock *sockSession) (*http.Response, error) {
+	for {
+		node := sock.node()
+		response, err := p.ask(ctx, x, node)
+		switch {
+		case err == nil:
+			sock.settle(node)
+			return response, nil
+		case !neverSent(err) || ctx.Err() != nil:
+			return nil, err
+		}
+		p.nodes.rest(node)
+		if x.r.ContentLength != 0 || !sock.moveFrom(node) {
+			p.forget(ctx, sock)
+			return nil, err
+		}
+	}
+}
+
+// askAny sends a request that belongs to no session to a node that answers.
+func (p *Proxy) askAny(ctx context.Context, x *call) (*http.Response, error) {
+	order, err := p.nodes.order(ctx)
+	if err != nil {
+		return nil, upstreamFault(ctx, err)
+	}
+	var response *http.Response
+	for _, node := range order {
+		if response, err = p.ask(ctx, x, node); err == nil || !neverSent(err) || x.r.ContentLength != 0 {
+			break
+		}
+		p.nodes.rest(node)
+	}
+	return response, err
+}
+
+// ask sends the request to a node of Whisp. The error is, or wraps, a problem.
+func (p *Proxy) ask(ctx context.Context, x *call, node string) (*http.Response, error) {
 	r, rt := x.r, x.route
 	body := io.Reader(http.NoBody)
 	var tooLong *http.MaxBytesError
@@ -92,12 +136,13 @@ func (p *Proxy) ask(ctx context.Context, x *call) (*http.Response, error) {
 			body = http.MaxBytesReader(x.w, r.Body, limit)
 		}
 	}
-	target := url.URL{Scheme: p.base.Scheme, Host: p.base.Host, Path: p.base.Path, RawQuery: x.query.encode()}
+	target := url.URL{Scheme: p.base.Scheme, Host: node, Path: p.base.Path, RawQuery: x.query.encode()}
 	target.Path = strings.TrimSuffix(target.Path, "/") + rt.path // rt.path needs no escaping
 	out, err := http.NewRequestWithContext(ctx, r.Method, target.String(), body)
 	if err != nil {
 		return nil, problem.Internal().Because(errors.New("make SockJS request")) // err has the URL
 	}
+	out.Host = p.base.Host
 	out.ContentLength = r.ContentLength
 	out.Header = p.header(r.Header)
 	out.Header.Del("Content-Length")
@@ -219,7 +264,7 @@ func (p *Proxy) farewell(x *call, why *ending) error {
 // document passes on info, adapted, or the iframe page.
 func (p *Proxy) document(ctx context.Context, x *call) error {
 	w, rt := x.w, x.route
-	response, err := p.ask(ctx, x)
+	response, err := p.askAny(ctx, x)
 	if err != nil {
 		return err
 	}

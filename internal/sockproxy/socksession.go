@@ -26,12 +26,20 @@ type sockSession struct {
 	owner      *liveSession
 	ticket     ticketHash
 	clock      func() time.Time
+	// alone: it is one WebSocket, so there is nothing to share with other replicas.
+	alone bool
 
 	mu       sync.Mutex
 	closing  *ending
+	told     bool           // the client has read the close frame
 	requests []*sockRequest // in flight
 	tunnels  int
 	seen     time.Time
+	// nodes of Whisp to try, until the first answers; from then on that one alone.
+	nodes   []string
+	settled bool
+	claimed bool      // this replica has told, or was told by, the others
+	shared  time.Time // when last
 }
 
 // sockRequest is a request of a SockJS session in flight.
@@ -46,22 +54,111 @@ type sockRequest struct {
 // its ticket may, and counts the request in: the caller owes it a leave.
 func (p *Proxy) admit(ctx context.Context, x *call, request *sockRequest) (*sockSession, error) {
 	rt, c := x.route, x.caller
-	hash := hashTicket(x.query.ticket)
-	found, err := p.live.joinSock(rt, hash, c, request)
-	if err != nil || found != nil {
-		return found, err
+	wants := admission{Session: c.Session, Ticket: hashTicket(x.query.ticket), Server: rt.server}
+	joined, err := p.live.joinSock(rt, wants, c, request)
+	if err != nil || joined != nil {
+		return joined, err
 	}
-	if rt.transport.sends() { // a session begins with a receiving request
+	if request != nil && !rt.transport.sends() { // a tunnel was counted already
+		if err := p.rates.allow(c.Address); err != nil {
+			return nil, err
+		}
+	}
+	found, elsewhere, err := p.findShared(ctx, rt, wants)
+	if err != nil {
+		return nil, err
+	}
+	k := &sockSession{id: rt.session, server: rt.server, ticket: wants.Ticket, clock: p.clock, alone: rt.transport == sockWS}
+	if elsewhere && k.alone { // sockjs-client draws an id for each transport
 		return nil, problem.TicketRefused()
 	}
-	if ok, err := p.tickets.Admit(ctx, hash, c.Session, rt.server); err != nil || !ok {
-		return nil, ticketVerdict(ok, err)
+	if elsewhere {
+		k.nodes, k.settled, k.claimed, k.shared = []string{found.Node}, true, true, p.clock()
+	} else if k.nodes, err = p.admitNew(ctx, rt, wants); err != nil {
+		return nil, err
 	}
-	admitted, err := p.live.addSock(rt, hash, c, request)
+	admitted, err := p.live.addSock(k, wants, c, request)
 	if err == nil {
 		p.wake() //nolint:contextcheck // the sweep serves all, and outlives this request
 	}
 	return admitted, err
+}
+
+// admitNew admits a session that no replica knows, and returns the nodes of Whisp it
+// may be opened at.
+func (p *Proxy) admitNew(ctx context.Context, rt route, wants admission) ([]string, error) {
+	if rt.transport.sends() { // a session begins with a receiving request
+		return nil, problem.TicketRefused()
+	}
+	if ok, err := p.tickets.Admit(ctx, wants.Ticket, wants.Session, wants.Server); err != nil || !ok {
+		return nil, ticketVerdict(ok, err)
+	}
+	if rt.transport == sockWS {
+		return nil, nil // its tunnel chooses one
+	}
+	nodes, err := p.nodes.order(ctx)
+	if err != nil {
+		return nil, upstreamFault(ctx, err)
+	}
+	return nodes, nil
+}
+
+// node is where the session's requests go.
+func (k *sockSession) node() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.nodes[0]
+}
+
+// moveFrom gives up a node that could not be connected to, and reports whether
+// there is another: never once Whisp has answered.
+func (k *sockSession) moveFrom(node string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.settled || len(k.nodes) == 1 && k.nodes[0] == node {
+		return false
+	}
+	if k.nodes[0] == node {
+		k.nodes = k.nodes[1:]
+	}
+	return true
+}
+
+// settle keeps the session at the node that answered.
+func (k *sockSession) settle(node string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.settled {
+		k.settled, k.nodes = true, []string{node}
+	}
+}
+
+// admission is the session as other replicas should know it.
+func (k *sockSession) admission() admission {
+	return admission{Session: k.owner.key, Ticket: k.ticket, Server: k.server, Node: k.node()}
+}
+
+// claimDue reports, once, that the other replicas have not been told yet.
+func (k *sockSession) claimDue() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	due := !k.claimed
+	k.claimed = true
+	return due
+}
+
+// wasShared notes that the other replicas can know of the session.
+func (k *sockSession) wasShared() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.shared = k.clock()
+}
+
+// renewDue reports whether the other replicas are to be told again.
+func (k *sockSession) renewDue(now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.alone && k.claimed && k.closing == nil && now.Sub(k.shared) >= shareRenew
 }
 
 // join counts a request (nil: a tunnel) in, unless the session is closing. The
@@ -144,45 +241,45 @@ func (e *ending) problem() *problem.Problem {
 
 // joinSock joins an admitted SockJS session; nil, nil: there is none, and one
 // might be admitted.
-func (l *live) joinSock(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
+func (l *live) joinSock(rt route, wants admission, c Caller, request *sockRequest) (*sockSession, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.socks[rt.session] == nil {
+	found := l.socks[rt.session]
+	if found == nil {
 		return nil, l.admissible(c)
 	}
-	return l.joinFound(rt, hash, c, request)
+	return found.joinAs(wants, request)
 }
 
-// joinFound joins a session that exists. One of another browser session, or
-// brought with another ticket, is refused.
-func (l *live) joinFound(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
-	found := l.socks[rt.session]
-	if found.owner.key != c.Session || found.ticket != hash || found.server != rt.server {
+// joinAs joins a session that exists. Who comes from another browser session, with
+// another ticket, or with another kind of transport, is refused.
+func (k *sockSession) joinAs(who admission, request *sockRequest) (*sockSession, error) {
+	if k.owner.key != who.Session || k.ticket != who.Ticket || k.server != who.Server || k.alone != (request == nil) {
 		return nil, problem.TicketRefused()
 	}
-	if err := found.join(request); err != nil {
+	if err := k.join(request); err != nil {
 		return nil, err
 	}
-	return found, nil
+	return k, nil
 }
 
-// addSock registers a SockJS session, or says why it may not be.
-func (l *live) addSock(rt route, hash ticketHash, c Caller, request *sockRequest) (*sockSession, error) {
+// addSock registers a SockJS session that was admitted, or says why it may not be.
+func (l *live) addSock(k *sockSession, wants admission, c Caller, request *sockRequest) (*sockSession, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.admissible(c); err != nil {
 		return nil, err
 	}
-	if l.socks[rt.session] != nil { // two first requests at once
-		return l.joinFound(rt, hash, c, request)
+	if found := l.socks[k.id]; found != nil { // two first requests at once
+		return found.joinAs(wants, request)
 	}
 	user, cfg := l.users[c.User], l.cfg.Load()
 	if over(l.total.socks, cfg.MaxTunnels) || user != nil && over(user.socks, cfg.MaxTunnelsPerUser) {
 		return nil, problem.TunnelLimit()
 	}
-	k := &sockSession{id: rt.session, server: rt.server, owner: l.session(c), ticket: hash, clock: l.clock, seen: l.clock()}
+	k.owner, k.seen = l.session(c), l.clock()
 	k.owner.socks = append(k.owner.socks, k)
-	l.socks[rt.session] = k
+	l.socks[k.id] = k
 	l.users[k.owner.user].socks++
 	l.total.socks++
 	return k, k.join(request)

@@ -1,18 +1,9 @@
 package sockproxy
 
-import (
-	"context"
-	"errors"
-	"time"
-)
+import "time"
 
-const (
-	// sweepInterval is the grain of all limits in time but the graces.
-	sweepInterval = time.Second
-	// touchTimeout bounds one Sessions.Touch, touchesAtOnce all of them.
-	touchTimeout  = 5 * time.Second
-	touchesAtOnce = 16
-)
+// sweepInterval is the grain of all limits in time but the graces.
+const sweepInterval = time.Second
 
 // sweepMarks is what the sweep remembers of a tunnel since it last looked.
 type sweepMarks struct {
@@ -75,16 +66,13 @@ func (p *Proxy) sweep() {
 	now := time.Unix(0, p.tick())
 	cfg := p.cfg.Load()
 	p.live.mu.Lock()
-	var due []*liveSession
+	asks := inquiry{left: budget(len(p.live.sessions), cfg, p.interval)}
 	var tunnels []*tunnel
 	var socks []*sockSession
 	for _, s := range p.live.sessions {
 		tunnels = append(tunnels, s.tunnels...)
 		socks = append(socks, s.socks...)
-		if p.touchDue(s, now) {
-			s.touching, s.touched = true, now
-			due = append(due, s)
-		}
+		asks.take(s, now, cfg)
 	}
 	p.live.mu.Unlock()
 	for _, t := range tunnels {
@@ -93,65 +81,12 @@ func (p *Proxy) sweep() {
 	for _, k := range socks {
 		p.live.releaseSock(k, now)
 		k.check(now.UnixNano(), cfg)
-	}
-	for _, s := range due {
-		p.touch(s)
-	}
-}
-
-// touchDue reports whether the store must be asked about s: a client of it was
-// active, or as far as we know it has expired. The caller holds live.mu.
-func (p *Proxy) touchDue(s *liveSession, now time.Time) bool {
-	switch {
-	case s.touching:
-		return false
-	case !s.expires.IsZero() && !now.Before(s.expires):
-		return true
-	case now.Sub(s.touched) < p.cfg.Load().TouchInterval.D():
-		return false
-	}
-	for _, t := range s.tunnels {
-		if t.up.seen.Load() > s.touched.UnixNano() {
-			return true
+		if p.admissions != nil && asks.left > 0 && k.renewDue(now) {
+			asks.renew = append(asks.renew, k)
+			asks.left--
 		}
 	}
-	return false // SockJS requests are seen by the server, which slides the session itself
-}
-
-// touch slides the session's idle limit and ends it if it is over. An error
-// that does not say so changes nothing, except that an expired session is not
-// given the benefit of the doubt.
-func (p *Proxy) touch(s *liveSession) {
-	select {
-	case p.touches <- struct{}{}:
-	default: // as many as may are on their way: at the next sweep
-		p.live.mu.Lock()
-		s.touching = false
-		p.live.mu.Unlock()
-		return
-	}
-	go func() {
-		defer func() { <-p.touches }()
-		ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
-		defer cancel()
-		expires, err := p.sessions.Touch(ctx, s.key)
-		now := p.clock()
-		p.live.mu.Lock()
-		s.touching = false
-		if err == nil {
-			s.expires = expires
-		}
-		over := !s.expires.IsZero() && !now.Before(s.expires)
-		p.live.mu.Unlock()
-		switch {
-		case errors.Is(err, ErrSessionEnded):
-			p.live.end(s.key, endExpired)
-		case over:
-			p.live.end(s.key, endExpired)
-		case err != nil:
-			p.log.Warn("realtime: session not touched", "error", err)
-		}
-	}()
+	p.inquire(&asks)
 }
 
 // check applies the limits to an open tunnel and reports its bytes.

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
 	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
@@ -37,16 +36,25 @@ func TestObservedTellsOutcomesApart(t *testing.T) {
 	} {
 		inner.err = err
 		_, got := observed.Get(t.Context(), "k")
-		assert.Equal(t, err, got)
+		if !errors.Is(got, err) {
+			t.Errorf("answered %v, was told %v", got, err)
+		}
 	}
-	assert.Equal(t, map[string]float64{
+	want := map[string]float64{
 		"get ok": 1, "get not_found": 1, "get unavailable": 1, "get cancelled": 1, "get failed": 1, "get locked": 1,
-	}, operations(t, registry))
+	}
+	if got := operations(t, registry); !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
 	families, err := registry.Gather()
-	require.NoError(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, family := range families {
 		if family.GetName() == "whisp_bff_store_operation_duration_seconds" {
-			assert.InDelta(t, 6, family.GetMetric()[0].GetHistogram().GetSampleSum(), 0.001, "seconds")
+			if took := family.GetMetric()[0].GetHistogram().GetSampleSum(); took < 5.9 || took > 6.1 {
+				t.Errorf("%v seconds, want 6", took)
+			}
 		}
 	}
 }
@@ -55,7 +63,9 @@ func TestObservedTellsOutcomesApart(t *testing.T) {
 func operations(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := registry.Gather()
-	require.NoError(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	found := map[string]float64{}
 	for _, family := range families {
 		if family.GetName() != "whisp_bff_store_operations_total" {
@@ -74,37 +84,58 @@ func TestObservedPassesEverythingOn(t *testing.T) {
 	ctx, registry := t.Context(), prometheus.NewRegistry()
 	s := store.NewObserved(store.NewMemory(store.DefaultConfig(), time.Now), time.Now, registry)
 	t.Cleanup(func() { _ = s.Close() })
-	require.NoError(t, s.Set(ctx, "a", []byte("1"), time.Minute))
-	for _, answer := range []func() (bool, error){
-		func() (bool, error) { return s.SetIfAbsent(ctx, "b", []byte("2"), time.Minute) },
-		func() (bool, error) { return s.Replace(ctx, "b", []byte("3"), time.Minute) },
-		func() (bool, error) { return s.Touch(ctx, "b", time.Minute) },
-	} {
-		did, err := answer()
-		require.NoError(t, err)
-		assert.True(t, did)
+	did := func(yes bool, err error) error {
+		if err == nil && !yes {
+			err = errors.New("did not")
+		}
+		return err
 	}
-	taken, err := s.Take(ctx, "b")
-	require.NoError(t, err)
-	assert.Equal(t, "3", string(taken))
-	require.NoError(t, s.Delete(ctx, "a"))
-	_, err = s.Get(ctx, "a")
-	require.ErrorIs(t, err, store.ErrNotFound)
-
-	require.NoError(t, s.Add(ctx, "set", "x", time.Minute))
-	require.NoError(t, s.Add(ctx, "set", "y", time.Minute))
-	require.NoError(t, s.Remove(ctx, "set", "y"))
-	members, err := s.Members(ctx, "set")
-	require.NoError(t, err)
-	assert.Equal(t, []string{"x"}, members)
-
+	gone := func(_ []byte, err error) error {
+		if !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("found, or: %w", err)
+		}
+		return nil
+	}
+	expect := func(want string) func(got []byte, err error) error {
+		return func(got []byte, err error) error {
+			if err == nil && string(got) != want {
+				err = fmt.Errorf("got %q, want %q", got, want)
+			}
+			return err
+		}
+	}
+	for i, err := range []error{
+		s.Set(ctx, "a", []byte("1"), time.Minute),
+		did(s.SetIfAbsent(ctx, "b", []byte("2"), time.Minute)),
+		did(s.Replace(ctx, "b", []byte("3"), time.Minute)),
+		did(s.Touch(ctx, "b", time.Minute)),
+		expect("3")(s.Take(ctx, "b")),
+		s.Delete(ctx, "a"),
+		gone(s.Get(ctx, "a")),
+		s.Add(ctx, "set", "x", time.Minute),
+		s.Add(ctx, "set", "y", time.Minute),
+		s.Remove(ctx, "set", "y"),
+		s.Publish(ctx, "c", []byte("m")),
+		s.Ready(ctx),
+	} {
+		if err != nil {
+			t.Errorf("operation %d: %v", i, err)
+		}
+	}
+	if members, err := s.Members(ctx, "set"); err != nil || !slices.Equal(members, []string{"x"}) {
+		t.Errorf("members %v, %v", members, err)
+	}
 	lease, err := s.Lock(ctx, "l", time.Minute)
-	require.NoError(t, err)
-	lease.Release()
-	require.NoError(t, s.Publish(ctx, "c", []byte("m")))
-	require.NoError(t, s.Ready(ctx))
-	assert.Equal(t, map[string]float64{
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Release(ctx)
+
+	want := map[string]float64{
 		"set ok": 1, "set_if_absent ok": 1, "replace ok": 1, "touch ok": 1, "take ok": 1, "delete ok": 1, "get not_found": 1,
 		"add ok": 2, "remove ok": 1, "members ok": 1, "lock ok": 1, "publish ok": 1, "ready ok": 1,
-	}, operations(t, registry))
+	}
+	if got := operations(t, registry); !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
 }

@@ -41,6 +41,8 @@ var ranges = map[string]bounds{
 	"whisp.max_connections":                {0, 1_000_000},
 	"realtime.max_tunnels":                 {0, 0},
 	"realtime.max_tunnels_per_user":        {0, 0},
+	"realtime.connection_rate":             {0, 100_000},
+	"realtime.connection_burst":            {1, 1_000_000},
 	"realtime.max_frame_rate":              {0, 0},
 	"store.max_entries":                    {1000, 10_000_000},
 	"store.redis.db":                       {0, 1023},

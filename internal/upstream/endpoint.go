@@ -10,13 +10,15 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
 )
 
 // Endpoint is Whisp as a network peer. It is safe for concurrent use and lives
-// as long as the process; [Endpoint.Close] ends idle connections.
+// as long as the process; [Endpoint.Close] ends idle connections, and
+// [Endpoint.Prepare] changes how connections are made while calls are under way.
 //
 // There are three pools. Our own calls have one, so that browsers cannot crowd
 // out sign-ins. So has realtime: a SockJS poll may wait 25 s for its first byte
@@ -26,48 +28,82 @@ import (
 // No proxy is taken from the environment, cookies are not kept, answers are not
 // decompressed, and redirects are not followed.
 type Endpoint struct {
-	base     url.URL // path without trailing slash
-	own      *http.Transport
-	rest     *http.Transport
-	realtime *http.Transport
-	dialer   *net.Dialer
-	lookup   lookup
-	tls      *tls.Config
-	timeouts WhispTimeouts
-	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	base    url.URL // path without trailing slash
+	lookup  lookup
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	pools   atomic.Pointer[pools]
+}
+
+// pools are the connections that one configuration makes. They are never
+// changed, only replaced.
+type pools struct {
+	own, rest, realtime *http.Transport
+	dialer              *net.Dialer
+	tls                 *tls.Config
+	timeouts            WhispTimeouts
+}
+
+// pool is one of an endpoint's pools, whichever is there at the moment.
+type pool struct {
+	endpoint *Endpoint
+	pick     func(*pools) *http.Transport
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (p pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	return p.pick(p.endpoint.pools.Load()).RoundTrip(r)
 }
 
 // NewEndpoint reads cfg.CAFile, if one is named, and connects to nothing yet.
 // cfg must have passed Validate.
 func NewEndpoint(cfg WhispConfig) (*Endpoint, error) {
+	e := &Endpoint{base: cfg.URL.URL, lookup: new(net.Resolver).LookupNetIP, breaker: newBreaker(cfg.Breaker)}
+	e.base.Path = strings.TrimRight(e.base.Path, "/")
+	e.base.RawPath = ""
+	first, err := newPools(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e.pools.Store(first)
+	return e, nil
+}
+
+// Prepare reads cfg.CAFile and returns a function that takes it, the timeouts of
+// connections and max_connections into use for whatever is asked or dialled from
+// then on. Sockets and calls under way stay on the connections they have. url and
+// breaker are not looked at.
+func (e *Endpoint) Prepare(cfg WhispConfig) (use func(), err error) {
+	next, err := newPools(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return func() { e.pools.Swap(next).closeIdle() }, nil
+}
+
+func newPools(cfg WhispConfig) (*pools, error) {
 	tlsConfig, err := trust(cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("whisp.ca_file: %w", err)
 	}
-	e := &Endpoint{
-		base:     cfg.URL.URL,
+	p := &pools{
 		dialer:   &net.Dialer{Timeout: cfg.Timeouts.Dial.D(), KeepAlive: 15 * time.Second},
-		lookup:   new(net.Resolver).LookupNetIP,
 		tls:      tlsConfig,
 		timeouts: cfg.Timeouts,
-		breaker:  newBreaker(cfg.Breaker),
 	}
-	e.base.Path = strings.TrimRight(e.base.Path, "/")
-	e.base.RawPath = ""
-	e.own, e.rest, e.realtime = e.transport(), e.transport(), e.transport()
-	e.realtime.TLSClientConfig.ServerName = e.base.Hostname() // its requests name nodes, see RealtimeTransport
-	for _, pool := range []*http.Transport{e.own, e.rest} {
-		pool.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
-		pool.MaxConnsPerHost = cfg.MaxConnections
+	p.own, p.rest, p.realtime = p.transport(), p.transport(), p.transport()
+	p.realtime.TLSClientConfig.ServerName = cfg.URL.Hostname() // its requests name nodes, see RealtimeTransport
+	for _, bounded := range []*http.Transport{p.own, p.rest} {
+		bounded.ResponseHeaderTimeout = cfg.Timeouts.ResponseHeader.D()
+		bounded.MaxConnsPerHost = cfg.MaxConnections
 	}
-	return e, nil
+	return p, nil
 }
 
-func (e *Endpoint) transport() *http.Transport {
+func (p *pools) transport() *http.Transport {
 	return &http.Transport{
-		DialContext:         e.dialer.DialContext,
-		TLSClientConfig:     e.tls.Clone(),
-		TLSHandshakeTimeout: e.timeouts.TLSHandshake.D(),
+		DialContext:         p.dialer.DialContext,
+		TLSClientConfig:     p.tls.Clone(),
+		TLSHandshakeTimeout: p.timeouts.TLSHandshake.D(),
 		ForceAttemptHTTP2:   true, // a DialContext of our own would switch it off
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 		// Everything goes to one host; the default of two idle connections
@@ -92,13 +128,22 @@ func (e *Endpoint) URL(path, rawQuery string) *url.URL {
 
 // Transport is the pool for browsers' REST calls: HTTP/2 where Whisp offers it, with all phase
 // timeouts and max_connections.
-func (e *Endpoint) Transport() *http.Transport { return e.rest }
+func (e *Endpoint) Transport() http.RoundTripper {
+	return pool{e, func(p *pools) *http.Transport { return p.rest }}
+}
 
 // RealtimeTransport is the pool for SockJS over HTTP: neither a limit on
 // connections nor one on the wait for the answer. Its user bounds both. The
 // host of a request's URL may be one of [Endpoint.Nodes], with Whisp's own name in
 // Request.Host: certificates are checked for that name in any case.
-func (e *Endpoint) RealtimeTransport() *http.Transport { return e.realtime }
+func (e *Endpoint) RealtimeTransport() http.RoundTripper {
+	return pool{e, func(p *pools) *http.Transport { return p.realtime }}
+}
+
+// ownTransport is the pool for our own calls.
+func (e *Endpoint) ownTransport() http.RoundTripper {
+	return pool{e, func(p *pools) *http.Transport { return p.own }}
+}
 
 // DialHTTP1 opens a connection of its own for an HTTP/1.1 exchange that is going
 // to be upgraded: TCP or, for https, TLS with ALPN http/1.1. It goes to one of
@@ -111,17 +156,18 @@ func (e *Endpoint) DialHTTP1(ctx context.Context, node string) (net.Conn, error)
 	if node == "" {
 		node = address(&e.base)
 	}
-	conn, err := e.dialer.DialContext(ctx, "tcp", node)
+	p := e.pools.Load()
+	conn, err := p.dialer.DialContext(ctx, "tcp", node)
 	if err != nil {
 		return nil, fmt.Errorf("connect to whisp: %w", err)
 	}
 	if e.base.Scheme != "https" {
 		return conn, nil
 	}
-	config := e.tls.Clone()
+	config := p.tls.Clone()
 	config.ServerName = e.base.Hostname()
 	config.NextProtos = []string{"http/1.1"}
-	ctx, cancel := context.WithTimeout(ctx, e.timeouts.TLSHandshake.D())
+	ctx, cancel := context.WithTimeout(ctx, p.timeouts.TLSHandshake.D())
 	defer cancel()
 	encrypted := tls.Client(conn, config)
 	if err := encrypted.HandshakeContext(ctx); err != nil {
@@ -133,10 +179,12 @@ func (e *Endpoint) DialHTTP1(ctx context.Context, node string) (net.Conn, error)
 
 // Close ends idle connections. Calls in flight finish; using the Endpoint
 // afterwards opens new ones.
-func (e *Endpoint) Close() {
-	e.own.CloseIdleConnections()
-	e.rest.CloseIdleConnections()
-	e.realtime.CloseIdleConnections()
+func (e *Endpoint) Close() { e.pools.Load().closeIdle() }
+
+func (p *pools) closeIdle() {
+	p.own.CloseIdleConnections()
+	p.rest.CloseIdleConnections()
+	p.realtime.CloseIdleConnections()
 }
 
 // address is host:port to dial.

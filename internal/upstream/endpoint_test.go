@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -30,12 +29,7 @@ func tlsWhisp(t *testing.T) (*httptest.Server, string) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what is tested
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	if err := os.WriteFile(file, block, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return server, file
+	return server, writeCertificate(t, server)
 }
 
 func TestEndpointSpeaksHTTP2ForRESTAndHTTP1ForSockets(t *testing.T) {
@@ -47,7 +41,7 @@ func TestEndpointSpeaksHTTP2ForRESTAndHTTP1ForSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer endpoint.Close()
-	for name, transport := range map[string]*http.Transport{"REST": endpoint.Transport(), "realtime": endpoint.RealtimeTransport()} {
+	for name, transport := range map[string]http.RoundTripper{"REST": endpoint.Transport(), "realtime": endpoint.RealtimeTransport()} {
 		request, _ := http.NewRequestWithContext(t.Context(), "GET", endpoint.URL("/api/x", "a=b").String(), nil)
 		response, err := transport.RoundTrip(request)
 		if err != nil {
@@ -106,8 +100,11 @@ func TestEndpointIgnoresTheEnvironmentsProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if endpoint.Transport().Proxy != nil || endpoint.RealtimeTransport().Proxy != nil {
-		t.Error("a proxy is set")
+	pools := endpoint.pools.Load()
+	for _, one := range []*http.Transport{pools.own, pools.rest, pools.realtime} {
+		if one.Proxy != nil {
+			t.Error("a proxy is set")
+		}
 	}
 }
 

@@ -222,7 +222,7 @@ func (w *Whisp) keyToUse(ctx context.Context) (*key, *failure) {
 // caller's time. Without an answer the key stays aside.
 func (w *Whisp) tryAgain(ctx context.Context, k *key) {
 	defer w.keys.tried(k)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.total/3)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.pace.Load().total/3)
 	defer cancel()
 	_, _ = w.probe(ctx, k)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,12 +28,12 @@ const settle = 5 * time.Second
 // What an exchange tells of a key is ordered by when it began: news that is
 // older than what is known changes nothing.
 type keys struct {
-	retry   time.Duration
 	clock   func() time.Time
 	logger  *slog.Logger
 	metrics *Metrics
 
 	mu     sync.Mutex
+	retry  time.Duration
 	list   []*key
 	events moment
 	doubts []doubt
@@ -74,6 +75,13 @@ func (k *keys) next() moment {
 	return k.events
 }
 
+// setRetry changes for how long keys are set aside from now on.
+func (k *keys) setRetry(retry time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.retry = retry
+}
+
 // set replaces the list. A key that was listed before keeps its state.
 func (k *keys) set(texts []secret.Text) {
 	k.mu.Lock()
@@ -82,9 +90,10 @@ func (k *keys) set(texts []secret.Text) {
 	for i, text := range texts {
 		k.list[i] = find(text, old, k.list[:i])
 	}
+	news := old != nil && !slices.Equal(old, k.list)
 	position := k.position()
 	k.mu.Unlock()
-	if old != nil {
+	if news {
 		k.logger.Info("API keys of whisp.api_keys replaced", slog.Int("keys", len(texts)), slog.Int("position_in_use", position))
 	}
 }
@@ -210,13 +219,13 @@ func (k *keys) refuse(ctx context.Context, one *key, began moment) {
 	if news {
 		one.aside, one.until = true, k.clock().Add(k.retry)
 	}
-	at, inUse := k.positionOf(one), k.position()
+	at, inUse, retry := k.positionOf(one), k.position(), k.retry
 	k.mu.Unlock()
 	if !news || at == 0 {
 		return
 	}
 	k.metrics.refusals.Inc()
-	about := []any{slog.Int("position", at), slog.Int("position_in_use", inUse), slog.Duration("set_aside_for", k.retry)}
+	about := []any{slog.Int("position", at), slog.Int("position_in_use", inUse), slog.Duration("set_aside_for", retry)}
 	if inUse == 0 {
 		k.logger.ErrorContext(ctx, "whisp refuses every API key of whisp.api_keys: nobody can sign in to the chat", about...)
 		return

@@ -12,7 +12,7 @@ import (
 // has that one. Nothing is remembered: each call asks the resolver, as each dial
 // would. At least one is returned, or an error.
 func (e *Endpoint) Nodes(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.timeouts.Dial.D())
+	ctx, cancel := context.WithTimeout(ctx, e.pools.Load().timeouts.Dial.D())
 	defer cancel()
 	host, port, err := net.SplitHostPort(address(&e.base))
 	if err != nil {

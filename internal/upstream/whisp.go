@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/secret"
@@ -45,11 +46,20 @@ func (e *InvalidError) Error() string { return "whisp refuses the request as inv
 // that need one fail at once with WhispKeyRefused.
 type Whisp struct {
 	exchanger
-	keys    keys
-	random  io.Reader
+	keys   keys
+	random io.Reader
+	pace   atomic.Pointer[pace]
+}
+
+// pace is how long and how often Whisp is asked.
+type pace struct {
 	total   time.Duration
 	maxWait time.Duration
 	retries int
+}
+
+func newPace(cfg WhispConfig) *pace {
+	return &pace{total: cfg.Timeouts.Total.D(), maxWait: cfg.MaxRetryWait.D(), retries: cfg.Retries}
 }
 
 // WhispDeps are what [NewWhisp] and [NewWhispProxy] need besides configuration.
@@ -67,13 +77,22 @@ type WhispDeps struct {
 // be resolved: an empty API key is an error.
 func NewWhisp(cfg WhispConfig, deps WhispDeps) (*Whisp, error) {
 	w := &Whisp{
-		exchanger: newExchanger(cfg, deps, deps.Endpoint.own),
-		keys:      keys{retry: cfg.KeyRetry.D(), clock: deps.Clock, logger: deps.Logger, metrics: deps.Metrics},
+		exchanger: newExchanger(cfg, deps, deps.Endpoint.ownTransport()),
+		keys:      keys{clock: deps.Clock, logger: deps.Logger, metrics: deps.Metrics},
 		random:    deps.Rand,
-		total:     cfg.Timeouts.Total.D(),
-		maxWait:   cfg.MaxRetryWait.D(),
-		retries:   cfg.Retries,
 	}
+	use, err := w.Prepare(cfg)
+	if err != nil {
+		return nil, err
+	}
+	use()
+	return w, nil
+}
+
+// Prepare returns a function that takes api_keys (as [Whisp.SetKeys] does),
+// key_retry, timeouts.total, retries and max_retry_wait into use for every call
+// that begins afterwards. An error means that a key is unusable.
+func (w *Whisp) Prepare(cfg WhispConfig) (use func(), err error) {
 	texts := make([]secret.Text, len(cfg.APIKeys))
 	for i, key := range cfg.APIKeys {
 		texts[i] = key.Text()
@@ -81,8 +100,11 @@ func NewWhisp(cfg WhispConfig, deps WhispDeps) (*Whisp, error) {
 	if err := checkKeys(texts); err != nil {
 		return nil, err
 	}
-	w.keys.set(texts)
-	return w, nil
+	return func() {
+		w.keys.setRetry(cfg.KeyRetry.D())
+		w.keys.set(texts)
+		w.pace.Store(newPace(cfg))
+	}, nil
 }
 
 // ours is a call of our own.
@@ -99,7 +121,8 @@ type ours struct {
 // do performs a call with repetitions. The answer's status is one that the
 // operation must interpret: neither 429 nor 5xx nor, for keyed calls, refused.
 func (w *Whisp) do(ctx context.Context, o ours) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.total)
+	pace := w.pace.Load()
+	ctx, cancel := context.WithTimeout(ctx, pace.total)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		a, f := w.once(ctx, o)
@@ -110,7 +133,7 @@ func (w *Whisp) do(ctx context.Context, o ours) (answer, error) {
 			return a, fmt.Errorf("%s: %w", o.operation, f.cancelled)
 		}
 		failed := fmt.Errorf("%s: %w", o.operation, f.err)
-		wait, ok := w.wait(*f, attempt)
+		wait, ok := w.wait(pace, *f, attempt)
 		if !ok || !o.repeat(*f) || !pause(ctx, wait, w.clock()) {
 			return a, failed
 		}
@@ -120,11 +143,11 @@ func (w *Whisp) do(ctx context.Context, o ours) (answer, error) {
 // wait returns how long to wait before the next attempt, or false if there is
 // to be none: enough were made, the breaker is open, the answer was bad rather
 // than missing, or Whisp asks for more patience than we have.
-func (w *Whisp) wait(f failure, attempt int) (time.Duration, bool) {
-	if attempt >= w.retries || f.broken || !f.transient() || f.err.RetryAfter > w.maxWait {
+func (w *Whisp) wait(pace *pace, f failure, attempt int) (time.Duration, bool) {
+	if attempt >= pace.retries || f.broken || !f.transient() || f.err.RetryAfter > pace.maxWait {
 		return 0, false
 	}
-	return f.err.RetryAfter + backoff(w.random, attempt, w.maxWait), true
+	return f.err.RetryAfter + backoff(w.random, attempt, pace.maxWait), true
 }
 
 // once is one attempt.

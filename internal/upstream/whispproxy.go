@@ -80,7 +80,7 @@ type WhispProxy struct {
 // NewWhispProxy returns the proxy. cfg must have passed Validate.
 func NewWhispProxy(cfg WhispConfig, deps WhispProxyDeps) *WhispProxy {
 	return &WhispProxy{
-		exchanger: newExchanger(cfg, deps.WhispDeps, deps.Endpoint.rest),
+		exchanger: newExchanger(cfg, deps.WhispDeps, deps.Endpoint.Transport()),
 		routes:    newRoutes(cfg.ExtraRoutes),
 		cookies:   deps.Cookies,
 		events:    deps.Events,

@@ -20,6 +20,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/flight"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
+	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 const (
@@ -122,9 +123,7 @@ func NewAppSession(cfg AppSessionConfig, site AppSite, deps Deps) (*AppSession, 
 		s.transport = s.pool
 	}
 	if deps.Metrics != nil {
-		if err := deps.Metrics.Register(s.outcomes); err != nil {
-			return nil, fmt.Errorf("identity.app_session: %w", err)
-		}
+		s.outcomes = telemetry.Register(deps.Metrics, s.outcomes)
 	}
 	return s, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/whisp-bff/whisp-bff/internal/keyset"
+	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 const (
@@ -143,7 +144,7 @@ func newKeyLog(deps Deps) *keyLog {
 		Help: "Fetches of token issuers' keys by issuer, as configured, and outcome (ok, failed).",
 	}, []string{"issuer", "outcome"})}
 	if deps.Metrics != nil {
-		deps.Metrics.MustRegister(l.fetches)
+		l.fetches = telemetry.Register(deps.Metrics, l.fetches)
 	}
 	return l
 }

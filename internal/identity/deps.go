@@ -14,7 +14,8 @@ type Deps struct {
 	Logger *slog.Logger
 	Clock  func() time.Time
 	Rand   io.Reader
-	// Metrics is where a source registers what it counts.
+	// Metrics is where a source registers what it counts. One that is built again
+	// goes on with its predecessor's counts.
 	Metrics prometheus.Registerer
 	// Transport is used for every call a source makes; nil: the source builds
 	// one of its own, with its own connections.

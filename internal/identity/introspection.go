@@ -18,6 +18,7 @@ import (
 
 	"github.com/whisp-bff/whisp-bff/internal/flight"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 // introspectionPause is what a client is asked to wait.
@@ -92,7 +93,7 @@ func NewIntrospection(cfg IntrospectionConfig, deps Deps) (*Introspection, error
 		}, []string{"outcome"}),
 	}
 	if deps.Metrics != nil {
-		deps.Metrics.MustRegister(s.questions)
+		s.questions = telemetry.Register(deps.Metrics, s.questions)
 	}
 	return s, nil
 }

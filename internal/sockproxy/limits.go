@@ -1,6 +1,10 @@
 package sockproxy
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+)
 
 // limits are the configuration as of now. Whoever needs several fields loads it
 // once; nobody writes to what was loaded.
@@ -22,4 +26,11 @@ type limits struct{ atomic.Pointer[Config] }
 func (p *Proxy) SetLimits(cfg Config) {
 	cfg.TicketLife = p.cfg.Load().TicketLife
 	p.cfg.Store(&cfg)
+}
+
+// SetAllowedOrigins changes who may open sockets besides PublicURL's own origin,
+// from now on. Sockets that are open stay.
+func (p *Proxy) SetAllowedOrigins(others []setting.URL) {
+	next := newOrigins(p.public, others)
+	p.origins.Store(&next)
 }

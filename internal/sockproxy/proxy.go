@@ -110,7 +110,8 @@ type Proxy struct {
 	admissions Admissions
 	fail       func(w http.ResponseWriter, r *http.Request, err error)
 
-	origins origins
+	public  setting.URL
+	origins atomic.Pointer[origins]
 	metrics *metrics
 	live    *live
 	rates   *rates
@@ -133,13 +134,19 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
 		nodes:     &nodes{dialer: deps.Dialer, clock: deps.Clock, rand: deps.Rand, resting: map[string]time.Time{}},
 		transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
+<<<<<<< Updated upstream
 		sessions: deps.Sessions, tickets: deps.Tickets, admissions: deps.Admissions, fail: deps.Fail,
 		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins),
+=======
+		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
+		public:   deps.PublicURL,
+>>>>>>> Stashed changes
 		buffers:  newBufferPool(),
 		interval: sweepInterval,
 		askers:   make(chan struct{}, askersAtOnce),
 	}
 	p.cfg.Store(&cfg)
+	p.SetAllowedOrigins(deps.AllowedOrigins)
 	p.readers.New = func() any { return bufio.NewReaderSize(nil, 4<<10) }
 	if p.tickets == nil {
 		p.tickets = newMemoryTickets(p.clock, cfg.TicketLife.D())
@@ -199,7 +206,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 		return problem.MethodNotAllowed()
 	}
 	w.Header().Add("Vary", "Origin")
-	if !p.origins.check(r, rt.transport, p.cfg.Load().AllowMissingOrigin) {
+	if !p.origins.Load().check(r, rt.transport, p.cfg.Load().AllowMissingOrigin) {
 		return problem.OriginForbidden()
 	}
 	p.allowOrigin(w, r)
@@ -222,7 +229,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 
 // allowOrigin sets the CORS headers for an allowed foreign origin.
 func (p *Proxy) allowOrigin(w http.ResponseWriter, r *http.Request) {
-	if origin := r.Header.Get("Origin"); origin != "" && origin != p.origins.list[0] {
+	if origin := r.Header.Get("Origin"); origin != "" && origin != p.origins.Load().list[0] {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 	}

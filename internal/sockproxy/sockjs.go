@@ -286,7 +286,7 @@ func (p *Proxy) document(ctx context.Context, x *call) error {
 	} else {
 		// The page exists to be framed, but only by pages that may use realtime.
 		w.Header().Del("X-Frame-Options")
-		w.Header().Set("Content-Security-Policy", "frame-ancestors "+strings.Join(p.origins.list, " "))
+		w.Header().Set("Content-Security-Policy", "frame-ancestors "+strings.Join(p.origins.Load().list, " "))
 	}
 	p.copyHeader(w.Header(), response, rt.transport)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -301,7 +301,7 @@ func (p *Proxy) adaptInfo(body []byte) ([]byte, error) {
 	if err := json.Unmarshal(body, &doc); err != nil || doc == nil {
 		return nil, errors.New("info is not a JSON object")
 	}
-	doc["origins"] = p.origins.list
+	doc["origins"] = p.origins.Load().list
 	doc["cookie_needed"] = true
 	delete(doc, "base_url")
 	return json.Marshal(doc)

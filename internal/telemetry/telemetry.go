@@ -10,6 +10,7 @@
 package telemetry
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -52,12 +53,28 @@ func (c Config) level() (slog.Level, error) {
 
 // NewLogger returns a logger that writes to w. cfg must be valid.
 func NewLogger(cfg Config, w io.Writer) *slog.Logger {
+	logger, _ := NewAdjustableLogger(cfg, w)
+	return logger
+}
+
+// Level is the least severe level that a logger writes, to be changed at any time.
+type Level struct{ variable slog.LevelVar }
+
+// Use takes the level of cfg, which must be valid, into use.
+func (l *Level) Use(cfg Config) {
 	level, _ := cfg.level()
-	options := &slog.HandlerOptions{Level: level}
+	l.variable.Set(level)
+}
+
+// NewAdjustableLogger is [NewLogger], with the level to change.
+func NewAdjustableLogger(cfg Config, w io.Writer) (*slog.Logger, *Level) {
+	level := &Level{}
+	level.Use(cfg)
+	options := &slog.HandlerOptions{Level: &level.variable}
 	if cfg.Format == "text" || (cfg.Format == "auto" && terminal(w)) {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(slog.NewTextHandler(w, options)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(slog.NewJSONHandler(w, options)), level
 }
 
 func terminal(w io.Writer) bool {
@@ -81,6 +98,22 @@ func NewRegistry(version Version) *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
+}
+
+// Register registers c, or returns what is registered in its place already: a
+// part that is built again goes on counting where its predecessor stopped.
+// Anything else in the way panics, as it is a mistake in the source.
+func Register[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
+	err := registerer.Register(c)
+	if err == nil {
+		return c
+	}
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if before, ok := taken.ExistingCollector.(C); ok {
+			return before
+		}
+	}
+	panic(err)
 }
 
 // Version says what was built.

@@ -134,13 +134,8 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 		base: deps.Whisp.URL, basePath: strings.TrimSuffix(deps.Whisp.EscapedPath(), "/"),
 		nodes:     &nodes{dialer: deps.Dialer, clock: deps.Clock, rand: deps.Rand, resting: map[string]time.Time{}},
 		transport: deps.Transport, header: deps.Header, cookies: deps.Cookies,
-<<<<<<< Updated upstream
 		sessions: deps.Sessions, tickets: deps.Tickets, admissions: deps.Admissions, fail: deps.Fail,
-		origins:  newOrigins(deps.PublicURL, deps.AllowedOrigins),
-=======
-		sessions: deps.Sessions, tickets: deps.Tickets, fail: deps.Fail,
 		public:   deps.PublicURL,
->>>>>>> Stashed changes
 		buffers:  newBufferPool(),
 		interval: sweepInterval,
 		askers:   make(chan struct{}, askersAtOnce),

@@ -70,8 +70,9 @@ func (f *flow) forward(buf []byte, n int) (unsent []byte, done bool) {
 	}
 	sent, err := writeSome(int(f.dstFD), p[:pass])
 	if err != nil {
+		f.tunnel.note(lostBecause(f.toClient, err)) // told once: take meets a broken pipe
 		f.sending.Unlock()
-		return nil, false // meets the same error
+		return nil, false
 	}
 	f.follow = follow
 	f.carried = copy(f.carry[:], p[pass:])

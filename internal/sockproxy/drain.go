@@ -37,6 +37,9 @@ func (p *Proxy) Drain(ctx context.Context) error {
 			elapsed = now.Sub(begun)
 		}
 		c.end(endDrain)
+		if k, ok := c.(*sockSession); ok {
+			p.live.releaseSock(k, p.clock())
+		}
 	}
 	return p.await(ctx)
 }

@@ -43,6 +43,7 @@ type flow struct {
 	bytes   atomic.Int64 // received from src
 	stalled atomic.Int64 // coarse time when the write in progress began; 0: none
 	frames  atomic.Int64 // begun by src
+	most    atomic.Int64 // frames that src may have begun until the sweep looks again; 0: any number
 
 	sending sync.Mutex // guards dst's write side and what follows
 	follow  follower
@@ -146,7 +147,11 @@ func (f *flow) take(buf []byte, n int) error {
 func (f *flow) saw(n int) {
 	f.seen.Store(f.tunnel.proxy.now.Load())
 	f.bytes.Add(int64(n))
-	f.frames.Store(int64(f.follow.frames)) //nolint:gosec // never as many
+	frames := int64(f.follow.frames) //nolint:gosec // never as many
+	f.frames.Store(frames)
+	if most := f.most.Load(); most > 0 && frames > most {
+		f.tunnel.end(endTooFast)
+	}
 }
 
 // pass writes to dst what of p may go there, and returns an incomplete header

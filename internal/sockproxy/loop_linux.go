@@ -224,11 +224,33 @@ func (l *loopRun) wake(events int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, event := range l.events[:events] {
-		if f := l.flows[event.Fd]; f != nil && f.awake() {
+		switch f := l.flows[event.Fd]; {
+		case f == nil:
+		case f.awake():
 			f.ended = event.Events&pollEnd != 0
 			l.ready = append(l.ready, f)
+		case event.Events&syscall.EPOLLERR != 0 && !f.toClient:
+			// Busy, probably with a Whisp that takes nothing, and so would not read that
+			// the browser is gone. What Whisp sent last is different: it may still arrive.
+			go f.tunnel.clientReset()
 		}
 	}
+}
+
+// clientReset ends a tunnel whose client's connection is broken.
+func (t *tunnel) clientReset() {
+	err := error(syscall.ECONNRESET)
+	if tcp, ok := t.client.(*net.TCPConn); ok {
+		if raw, failed := tcp.SyscallConn(); failed == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if code, failed := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); failed == nil && code != 0 {
+					err = syscall.Errno(code)
+				}
+			})
+		}
+	}
+	t.note(lostBecause(true, err))
+	t.cut()
 }
 
 // unwatch takes a flow that is done from its loop.

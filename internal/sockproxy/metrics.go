@@ -16,6 +16,7 @@ type metrics struct {
 	up, down prometheus.Counter
 	requests map[transport]prometheus.Counter
 	refusals *prometheus.CounterVec
+	cuts     map[reason]prometheus.Counter // of SockJS over HTTP
 }
 
 func newMetrics(reg prometheus.Registerer, counts func() census, addresses func() int) (*metrics, error) {
@@ -28,12 +29,19 @@ func newMetrics(reg prometheus.Registerer, counts func() census, addresses func(
 		}, []string{"code"}),
 		endings:  map[reason]prometheus.Counter{},
 		requests: map[transport]prometheus.Counter{},
+		cuts:     map[reason]prometheus.Counter{},
 	}
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whisp_bff_realtime_tunnels_closed_total", Help: "Sockets closed, by what ended them first.",
 	}, []string{"reason"})
 	for _, why := range reasons {
 		m.endings[why] = closed.WithLabelValues(string(why))
+	}
+	cut := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "whisp_bff_realtime_sockjs_ended_total", Help: "SockJS sessions ended by us, and requests of theirs cut for being slow or idle, by reason.",
+	}, []string{"reason"})
+	for _, why := range []reason{sessionEnded, sessionExpired, drained, slowClient, idleTimeout} {
+		m.cuts[why] = cut.WithLabelValues(string(why))
 	}
 	transferred := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "whisp_bff_realtime_tunnel_bytes_total", Help: "Bytes carried by sockets: up is to Whisp.",
@@ -47,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, counts func() census, addresses func(
 			m.requests[t] = requests.WithLabelValues(string(t))
 		}
 	}
-	collectors := append(gauges(counts, addresses), m.opened, m.refusals, closed, transferred, requests)
+	collectors := append(gauges(counts, addresses), m.opened, m.refusals, closed, cut, transferred, requests)
 	for _, collector := range collectors {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register realtime metrics: %w", err)
@@ -75,6 +83,7 @@ func gauges(counts func() census, addresses func() int) []prometheus.Collector {
 }
 
 func (m *metrics) closed(why reason)    { m.endings[why].Inc() }
+func (m *metrics) sockCut(why reason)   { m.cuts[why].Inc() }
 func (m *metrics) request(t transport)  { m.requests[t].Inc() }
 func (m *metrics) refused(err error)    { m.refusals.WithLabelValues(problem.From(err).Code).Inc() }
 func (m *metrics) bytes(up, down int64) { m.up.Add(float64(up)); m.down.Add(float64(down)) }

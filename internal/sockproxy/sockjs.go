@@ -48,12 +48,15 @@ func (p *Proxy) serveSockJS(x *call) error {
 	request.seen.Store(p.tick())
 	sock, err := p.admit(ctx, x, request)
 	if why, ok := errors.AsType[*ending](err); ok {
-		return p.farewell(x, why)
+		return p.farewell(x, sock, why)
 	}
 	if err != nil {
 		return err
 	}
-	defer sock.leave(request)
+	defer func() {
+		sock.leave(request)
+		p.live.releaseSock(sock, p.clock()) // if this was the last that it waited for
+	}()
 	if !x.route.transport.sends() {
 		// These wait longer than an ordinary request may; the sweep limits them.
 		_ = request.controller.SetReadDeadline(time.Time{})
@@ -67,7 +70,7 @@ func (p *Proxy) exchange(ctx context.Context, x *call, sock *sockSession, reques
 	response, err := p.askNode(ctx, x, sock)
 	if err != nil {
 		if why, ok := errors.AsType[*ending](context.Cause(ctx)); ok {
-			return p.farewell(x, why)
+			return p.farewell(x, sock, why)
 		}
 		return err
 	}
@@ -211,7 +214,10 @@ func (p *Proxy) pass(ctx context.Context, x *call, response *http.Response, requ
 			begin()
 			return nil
 		case err != nil:
-			return p.broken(ctx, x, err, begun, end.reached())
+			if !begun {
+				return p.unbegun(ctx, x, err, request)
+			}
+			return p.broken(ctx, x, request, end.reached())
 		}
 	}
 }
@@ -226,21 +232,32 @@ func (p *Proxy) wrote(w http.ResponseWriter, chunk []byte, request *sockRequest)
 	return request.controller.Flush() == nil
 }
 
-// broken ends an answer whose body did not. If that was our doing, a SockJS
-// close frame comes last, where one may. Otherwise an answer that has begun breaks
-// towards the browser too (panic with ErrAbortHandler), so that nobody takes a
-// part for the whole.
-func (p *Proxy) broken(ctx context.Context, x *call, err error, begun, atFrameEnd bool) error {
+// unbegun answers where Whisp's answer ended before its first byte: what we ended
+// with a close frame.
+func (p *Proxy) unbegun(ctx context.Context, x *call, err error, request *sockRequest) error {
 	why, ours := errors.AsType[*ending](context.Cause(ctx))
 	switch {
 	case ours && why.toClient == 0: // slow
-	case ours && !begun:
-		return p.farewell(x, why)
-	case !begun:
-		return upstreamFault(ctx, err)
+		return nil
+	case ours:
+		return p.farewell(x, request.sock, why)
+	}
+	return upstreamFault(ctx, err)
+}
+
+// broken ends an answer that had begun and whose body did not end. If that was our
+// doing, a SockJS close frame comes last, where one may. Otherwise the answer breaks
+// towards the browser too (panic with ErrAbortHandler), so that nobody takes a
+// part for the whole.
+func (p *Proxy) broken(ctx context.Context, x *call, request *sockRequest, atFrameEnd bool) error {
+	why, ours := errors.AsType[*ending](context.Cause(ctx))
+	switch {
+	case ours && why.toClient == 0: // slow
+		return nil
 	case ours && x.route.transport.streams() && atFrameEnd:
 		text, _, _ := closeText(x.route.transport, x.query.callback, why)
 		_, _ = io.WriteString(x.w, text)
+		request.sock.wasTold()
 		return nil
 	}
 	panic(http.ErrAbortHandler)
@@ -248,7 +265,7 @@ func (p *Proxy) broken(ctx context.Context, x *call, err error, begun, atFrameEn
 
 // farewell answers a request of a SockJS session that we are ending: with a
 // close frame if the transport carries anything back, else with a problem.
-func (p *Proxy) farewell(x *call, why *ending) error {
+func (p *Proxy) farewell(x *call, sock *sockSession, why *ending) error {
 	text, contentType, ok := closeText(x.route.transport, x.query.callback, why)
 	w := x.w
 	if !ok || x.route.transport == htmlFile { // htmlfile's page has not begun
@@ -258,6 +275,7 @@ func (p *Proxy) farewell(x *call, why *ending) error {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = io.WriteString(w, text)
+	sock.wasTold()
 	return nil
 }
 

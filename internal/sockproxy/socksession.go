@@ -10,8 +10,9 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
 
-// closingMemory is how long a SockJS session that was told to end waits for a
-// poll to say so.
+// closingMemory is how long a SockJS session that is to end waits for the next poll
+// of its client, to say so. A client polls again at once, so one that was quiet
+// for as long already is not waited for.
 const closingMemory = 2 * time.Second
 
 // sockSession is an admitted SockJS session: one client's attempt with one
@@ -26,6 +27,7 @@ type sockSession struct {
 	owner      *liveSession
 	ticket     ticketHash
 	clock      func() time.Time
+	count      func(reason) // of endings of our own
 	// alone: it is one WebSocket, so there is nothing to share with other replicas.
 	alone bool
 
@@ -44,10 +46,12 @@ type sockSession struct {
 
 // sockRequest is a request of a SockJS session in flight.
 type sockRequest struct {
+	sock       *sockSession // once joined
 	cancel     context.CancelCauseFunc
 	controller *http.ResponseController
 	stalled    atomic.Int64 // coarse time when the write in progress began; 0: none
 	seen       atomic.Int64 // coarse time of the last bytes from Whisp
+	cut        bool         // guarded by the session's mu
 }
 
 // admit finds the SockJS session of a request (nil: a tunnel), or admits it if
@@ -57,7 +61,7 @@ func (p *Proxy) admit(ctx context.Context, x *call, request *sockRequest) (*sock
 	wants := admission{Session: c.Session, Ticket: hashTicket(x.query.ticket), Server: rt.server}
 	joined, err := p.live.joinSock(rt, wants, c, request)
 	if err != nil || joined != nil {
-		return joined, err
+		return joined, err // both, if it is ending
 	}
 	if request != nil && !rt.transport.sends() { // a tunnel was counted already
 		if err := p.rates.allow(c.Address); err != nil {
@@ -68,7 +72,7 @@ func (p *Proxy) admit(ctx context.Context, x *call, request *sockRequest) (*sock
 	if err != nil {
 		return nil, err
 	}
-	k := &sockSession{id: rt.session, server: rt.server, ticket: wants.Ticket, clock: p.clock, alone: rt.transport == sockWS}
+	k := &sockSession{id: rt.session, server: rt.server, ticket: wants.Ticket, clock: p.clock, count: p.metrics.sockCut, alone: rt.transport == sockWS}
 	if elsewhere && k.alone { // sockjs-client draws an id for each transport
 		return nil, problem.TicketRefused()
 	}
@@ -172,6 +176,7 @@ func (k *sockSession) join(request *sockRequest) error {
 	if request == nil {
 		k.tunnels++
 	} else {
+		request.sock = k
 		k.requests = append(k.requests, request)
 	}
 	return nil
@@ -195,7 +200,7 @@ func (k *sockSession) end(why *ending) {
 	defer k.mu.Unlock()
 	if k.closing == nil {
 		k.closing = why
-		k.seen = k.clock()
+		k.count(why.reason)
 	}
 	for _, request := range k.requests {
 		request.cancel(why)
@@ -207,10 +212,20 @@ func (k *sockSession) over(now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	patience := sockJSIdle
-	if k.closing != nil {
+	switch {
+	case k.told:
+		patience = 0
+	case k.closing != nil:
 		patience = closingMemory
 	}
 	return len(k.requests) == 0 && k.tunnels == 0 && now.Sub(k.seen) >= patience
+}
+
+// wasTold notes that the client has a close frame.
+func (k *sockSession) wasTold() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.told = true
 }
 
 // check cuts requests whose client takes nothing or whose upstream says nothing.
@@ -218,11 +233,17 @@ func (k *sockSession) check(now int64, cfg *Config) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, request := range k.requests {
+		if request.cut {
+			continue
+		}
 		if since := request.stalled.Load(); since != 0 && now-since > int64(cfg.WriteTimeout) {
+			request.cut = true
+			k.count(slowClient)
 			request.cancel(errSlowClient)
 			_ = request.controller.SetWriteDeadline(interrupted)
-		}
-		if seen := request.seen.Load(); cfg.IdleTimeout > 0 && now-seen > int64(cfg.IdleTimeout) {
+		} else if seen := request.seen.Load(); cfg.IdleTimeout > 0 && now-seen > int64(cfg.IdleTimeout) {
+			request.cut = true
+			k.count(idleTimeout)
 			request.cancel(context.DeadlineExceeded)
 		}
 	}
@@ -252,15 +273,13 @@ func (l *live) joinSock(rt route, wants admission, c Caller, request *sockReques
 }
 
 // joinAs joins a session that exists. Who comes from another browser session, with
-// another ticket, or with another kind of transport, is refused.
+// another ticket, or with another kind of transport, is refused. With an *ending it is
+// not joined, and returned all the same.
 func (k *sockSession) joinAs(who admission, request *sockRequest) (*sockSession, error) {
 	if k.owner.key != who.Session || k.ticket != who.Ticket || k.server != who.Server || k.alone != (request == nil) {
 		return nil, problem.TicketRefused()
 	}
-	if err := k.join(request); err != nil {
-		return nil, err
-	}
-	return k, nil
+	return k, k.join(request)
 }
 
 // addSock registers a SockJS session that was admitted, or says why it may not be.

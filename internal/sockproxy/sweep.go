@@ -9,7 +9,7 @@ const sweepInterval = time.Second
 type sweepMarks struct {
 	up, down int64 // bytes reported to the metrics
 	frames   int64
-	frameAt  int64 // when frames was taken; 0: never
+	frameAt  int64 // when frames was taken
 }
 
 // One sweep per second looks at every tunnel instead of timers and deadlines
@@ -112,17 +112,28 @@ func (t *tunnel) check(now int64) {
 	t.checkRate(now)
 }
 
-// checkRate bounds frames per second, averaged since the last look.
+// checkRate bounds frames per second, averaged since the last look. Until the next
+// look the flow itself stops a burst: a second of a fast line is millions of frames.
 func (t *tunnel) checkRate(now int64) {
 	frames, limit := t.up.frames.Load(), int64(t.proxy.cfg.Load().MaxFrameRate)
 	elapsed := now - t.sweep.frameAt
-	if t.sweep.frameAt != 0 && elapsed < int64(time.Second) {
+	if elapsed < int64(time.Second) {
 		return
 	}
-	if t.sweep.frameAt != 0 && limit > 0 && float64(frames-t.sweep.frames)/time.Duration(elapsed).Seconds() > float64(limit) {
+	if limit > 0 && float64(frames-t.sweep.frames)/time.Duration(elapsed).Seconds() > float64(limit) {
 		t.end(endTooFast)
 	}
 	t.sweep.frames, t.sweep.frameAt = frames, now
+	t.up.most.Store(burst(frames, limit))
+}
+
+// burst is how many frames there may be until the sweep looks again, which it may
+// do late.
+func burst(frames, limit int64) int64 {
+	if limit == 0 {
+		return 0
+	}
+	return frames + 2*limit
 }
 
 // report adds what was carried since the last time to the metrics. The sweep and

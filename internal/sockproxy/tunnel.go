@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -29,8 +30,10 @@ type reason string
 const (
 	clientClosed     reason = "client_closed"   // Close frame or FIN of the browser
 	upstreamClosed   reason = "upstream_closed" // the same of Whisp
-	clientLost       reason = "client_lost"     // reset, or no acknowledgement
+	clientLost       reason = "client_lost"     // reset
 	upstreamLost     reason = "upstream_lost"
+	clientVanished   reason = "client_vanished" // acknowledges nothing any more
+	upstreamVanished reason = "upstream_vanished"
 	slowClient       reason = "slow_client"
 	slowUpstream     reason = "slow_upstream"
 	idleTimeout      reason = "idle"
@@ -44,7 +47,7 @@ const (
 )
 
 var reasons = []reason{
-	clientClosed, upstreamClosed, clientLost, upstreamLost, slowClient, slowUpstream, idleTimeout, sessionEnded,
+	clientClosed, upstreamClosed, clientLost, upstreamLost, clientVanished, upstreamVanished, slowClient, slowUpstream, idleTimeout, sessionEnded,
 	sessionExpired, drained, tooBig, protocolError, tooFast, upstreamProtocol,
 }
 
@@ -113,6 +116,8 @@ func (t *tunnel) start(client, upstream net.Conn, fromClient, fromUpstream []byt
 	t.started = now
 	t.up.seen.Store(now)
 	t.down.seen.Store(now)
+	t.sweep.frameAt = now
+	t.up.most.Store(burst(0, int64(cfg.MaxFrameRate)))
 	for _, conn := range []net.Conn{client, upstream} {
 		tune(conn, cfg.WriteTimeout.D())
 	}
@@ -157,15 +162,30 @@ func (t *tunnel) flowEnded(f *flow, err error) {
 			t.cut()
 		}
 	case writing:
-		t.note(f.pick(clientLost, upstreamLost))
+		t.note(lostBecause(f.toClient, err))
 		t.cut()
 	default:
-		t.note(f.pick(upstreamLost, clientLost))
+		t.note(lostBecause(!f.toClient, err))
 		t.cut()
 	}
 	if t.flows.Add(-1) == 0 {
 		t.finish()
 	}
+}
+
+// lostBecause tells a peer that reset its connection from one that is no longer
+// heard of.
+func lostBecause(client bool, err error) reason {
+	vanished := errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+	switch {
+	case client && vanished:
+		return clientVanished
+	case client:
+		return clientLost
+	case vanished:
+		return upstreamVanished
+	}
+	return upstreamLost
 }
 
 // pick returns one of two for the direction of f.

@@ -99,7 +99,7 @@ func TestClientRulesBrokenCloseWithTheirCode(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			upstream, conns := rawUpstream(t)
-			s := newSite(t, upstream, nil)
+			s := newSite(t, upstream, func(cfg *Config, _ *Deps) { cfg.MaxFrameRate = 0 })
 			c := s.dialRaw("alice")
 			up := <-conns
 			good := frame(0x81, true, "before")

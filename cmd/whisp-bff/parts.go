@@ -199,7 +199,7 @@ func (p *process) login(used login.Once) (*login.RelyingParty, error) {
 		keys = append(keys, key)
 	}
 	return login.New(p.cfg.Login, login.Deps{
-		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, PublicURL: p.cfg.PublicURL, StateKeys: keys, Once: used,
+		Logger: p.logger, Clock: p.clock, Rand: rand.Reader, PublicURL: p.cfg.PublicURL, StateKeys: keys, Once: used, Metrics: p.registry,
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/oauth2"
 
 	"github.com/whisp-bff/whisp-bff/internal/problem"
@@ -39,7 +40,7 @@ type Once interface {
 	Get(ctx context.Context, key string) ([]byte, error)
 }
 
-// Deps is what a [RelyingParty] needs from outside; all but Transport are required.
+// Deps is what a [RelyingParty] needs from outside; all but Transport and Metrics are required.
 type Deps struct {
 	Logger *slog.Logger
 	Clock  func() time.Time
@@ -54,6 +55,8 @@ type Deps struct {
 	// Transport carries requests to the provider; if nil, New makes one from the
 	// configuration. It must not follow redirects itself.
 	Transport http.RoundTripper
+	// Metrics may be nil: then nothing is counted.
+	Metrics prometheus.Registerer
 }
 
 // RelyingParty does logins at one provider. All methods may be called at the same
@@ -68,6 +71,7 @@ type RelyingParty struct {
 	jar    cookieJar
 	once   Once
 	client *http.Client
+	ready  prometheus.Gauge
 
 	discovering chan struct{} // holds one value while somebody discovers
 	lastFailure time.Time     // guarded by discovering
@@ -102,12 +106,17 @@ func New(cfg Config, deps Deps) (*RelyingParty, error) {
 			return nil, err
 		}
 	}
+	counts, err := newMetrics(deps.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("login: register metrics: %w", err)
+	}
 	return &RelyingParty{
 		cfg: cfg, log: deps.Logger, clock: deps.Clock, rand: deps.Rand, once: deps.Once,
 		origin:      deps.PublicURL.Origin(),
 		keys:        keys,
 		jar:         cookieJar{secure: deps.PublicURL.Scheme == "https"},
-		client:      newClient(transport),
+		client:      newClient(observedTransport{transport, counts, deps.Clock}),
+		ready:       counts.ready,
 		discovering: make(chan struct{}, 1),
 	}, nil
 }
@@ -232,6 +241,7 @@ func (rp *RelyingParty) discover(ctx context.Context) (*provider, error) {
 		found.keySet = newKeySet(m.JWKSURI, rp.client, rp.clock, rp.cfg)
 	}
 	rp.provider.Store(found)
+	rp.ready.Set(1)
 	return found, nil
 }
 

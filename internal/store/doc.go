@@ -15,6 +15,7 @@
 //     [ErrUnavailable] and is back when Redis is.
 //   - [Sealed], around either: values and messages are encrypted and bound to
 //     the key they belong to.
+//   - [Observed], between the two: counts and times what is asked of Redis.
 //   - [Cached], around that: values that are read all the time are remembered
 //     for a moment, for callers who ask by Recent.
 //
@@ -156,4 +157,5 @@ var (
 	_ Store = (*Redis)(nil)
 	_ Store = (*Sealed)(nil)
 	_ Store = (*Cached)(nil)
+	_ Store = (*Observed)(nil)
 )

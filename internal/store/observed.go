@@ -66,9 +66,17 @@ func outcomeOf(err error) string {
 }
 
 // Get implements [Values].
-func (o *Observed) Get(ctx context.Context, key string) (value []byte, err error) {
+func (o *Observed) Get(ctx context.Context, key string) ([]byte, error) {
 	done := o.observe("get")
-	value, err = o.Store.Get(ctx, key)
+	value, err := o.Store.Get(ctx, key)
+	done(err)
+	return value, err
+}
+
+// Recent implements [Values].
+func (o *Observed) Recent(ctx context.Context, key string) ([]byte, error) {
+	done := o.observe("get")
+	value, err := o.Store.Recent(ctx, key)
 	done(err)
 	return value, err
 }

@@ -45,9 +45,13 @@ func Open(ctx context.Context, cfg Config, clock func() time.Time, deps Deps) (S
 		return NewMemory(cfg, clock), nil
 	}
 	redis.SetLogger(libraryLog{deps.Logger})
-	inner, err := NewRedis(cfg.Redis, deps)
+	onRedis, err := NewRedis(cfg.Redis, deps)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
+	}
+	var inner Store = onRedis
+	if deps.Metrics != nil {
+		inner = NewObserved(onRedis, clock, deps.Metrics)
 	}
 	keys := make([]secret.Text, len(cfg.SealKeys))
 	for i, key := range cfg.SealKeys {

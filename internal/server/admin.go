@@ -21,6 +21,7 @@ func (s *Site) adminRoutes() http.Handler {
 	}
 	api := newAdminAPI(s.cfg.AdminToken.Text(), s.deps, s.draining.Load)
 	adminAccounts{s.parts.Broker, s.draining.Load}.register(api)
+	adminDrain{s}.register(api)
 	mux.Handle("/admin/", api.mux)
 	if s.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -42,7 +43,7 @@ var errDraining = errors.New("shutting down")
 // the app and existing sessions still work, and no other replica would do
 // better.
 func (s *Site) readyz(w http.ResponseWriter, _ *http.Request) {
-	checks := map[string]error{"shutdown": nil}
+	checks := map[string]error{"shutdown": nil, "realtime": s.realtimeReady()}
 	if s.parts.Login != nil {
 		checks["login"] = s.parts.Login.Ready()
 	}

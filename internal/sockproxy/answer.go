@@ -169,7 +169,7 @@ func refusal(response *http.Response) *problem.Problem {
 func upstreamFault(ctx context.Context, err error) error {
 	if why, ok := errors.AsType[*ending](context.Cause(ctx)); ok {
 		if why == endDrain {
-			return problem.ShuttingDown()
+			return shuttingDown()
 		}
 		return problem.SessionRequired()
 	}

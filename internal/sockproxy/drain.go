@@ -6,10 +6,43 @@ import (
 	"io"
 	"math/rand/v2"
 	"time"
+
+	"github.com/whisp-bff/whisp-bff/internal/problem"
 )
 
-// cutPatience is how long cut connections get to be gone.
-const cutPatience = time.Second
+const (
+	// cutPatience is how long cut connections get to be gone.
+	cutPatience = time.Second
+	// drainPatience is how long a drain in a process that goes on waits for the last
+	// clients to answer, after cfg.Drain.
+	drainPatience = 10 * time.Second
+)
+
+// BeginDrain is [Proxy.Drain] for a process that goes on: it returns at once, and what
+// is still open some time after cfg.Drain is cut. Called again, or after a Drain, it does
+// nothing. There is no way back: the process is to be replaced.
+func (p *Proxy) BeginDrain() {
+	if !p.live.beginShut() {
+		return
+	}
+	patience := p.cfg.Load().Drain.D() + drainPatience
+	go func() { // ends with the last socket, or with its own patience
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := p.Drain(ctx); err != nil {
+			p.log.Warn("realtime: drained, but not all clients left by themselves", "error", err)
+			return
+		}
+		p.log.Info("realtime: drained")
+	}()
+}
+
+// Draining reports whether new sockets and SockJS sessions are refused for good, and how
+// many of each there still are.
+func (p *Proxy) Draining() (draining bool, tunnels, sockJS int) {
+	now := p.live.counts()
+	return p.live.isDraining(), now.tunnels, now.socks
+}
 
 // Drain refuses what is new from now on and ends everything open with 1012,
 // spread evenly with jitter over cfg.Drain: clients of the SDK reconnect after a
@@ -23,6 +56,7 @@ func (p *Proxy) Drain(ctx context.Context) error {
 	jitter.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 
 	spread := p.cfg.Load().Drain
+	empty := p.live.whenEmpty()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	begun, elapsed := <-timer.C, time.Duration(0)
@@ -33,6 +67,8 @@ func (p *Proxy) Drain(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return p.cutAll(ctx)
+		case <-empty: // for the rest there is nothing to wait
+			return nil
 		case now := <-timer.C:
 			elapsed = now.Sub(begun)
 		}
@@ -83,3 +119,6 @@ func (p *Proxy) cutAll(ctx context.Context) error {
 		}
 	}
 }
+
+// shuttingDown refuses what another replica will take as soon as it is asked.
+func shuttingDown() *problem.Problem { return problem.ShuttingDown().After(time.Second) }

@@ -93,7 +93,7 @@ func (l *live) removeTunnel(t *tunnel) {
 // admissible refuses new things of ended sessions and while draining.
 func (l *live) admissible(c Caller) error {
 	if l.draining {
-		return problem.ShuttingDown()
+		return shuttingDown()
 	}
 	if at, ok := l.ended[c.Session]; ok && l.clock().Sub(at) < endedMemory {
 		return problem.SessionRequired()
@@ -198,6 +198,15 @@ func (l *live) shut() []closer {
 		all = append(all, s.closers()...)
 	}
 	return all
+}
+
+// beginShut refuses what is new from now on, and reports whether that was not so.
+func (l *live) beginShut() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	began := !l.draining
+	l.draining = true
+	return began
 }
 
 // isDraining reports whether shut was called.

@@ -32,7 +32,7 @@ func (p *Proxy) serveSockJS(x *call) error {
 	defer cancel(nil)
 	if t := x.route.transport; t == infoDoc || t == iframeDoc {
 		if p.live.isDraining() {
-			return problem.ShuttingDown()
+			return shuttingDown()
 		}
 		if err := p.rates.allow(x.caller.Address); err != nil {
 			return err

@@ -255,7 +255,7 @@ var errSlowClient = &ending{reason: slowClient}
 // problem is what a request gets that comes too late.
 func (e *ending) problem() *problem.Problem {
 	if e == endDrain {
-		return problem.ShuttingDown()
+		return shuttingDown()
 	}
 	return problem.SessionRequired()
 }

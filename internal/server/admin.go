@@ -21,6 +21,7 @@ func (s *Site) adminRoutes() http.Handler {
 	}
 	api := newAdminAPI(s.cfg.AdminToken.Text(), s.deps, s.draining.Load)
 	adminAccounts{s.parts.Broker, s.draining.Load}.register(api)
+	adminSessions{s}.register(api)
 	adminDrain{s}.register(api)
 	mux.Handle("/admin/", api.mux)
 	if s.cfg.Pprof {

@@ -115,7 +115,7 @@ func (a adminAccounts) ensure(c *adminCall) error {
 // find asks the store only: who is not linked may have an account all the same,
 // if the store is not durable.
 func (a adminAccounts) find(c *adminCall) error {
-	id, err := identityInQuery(c.r)
+	id, err := identityInQuery(c.r, "")
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (a adminAccounts) find(c *adminCall) error {
 
 // release answers 204 whether there was a link or not.
 func (a adminAccounts) release(c *adminCall) error {
-	id, err := identityInQuery(c.r)
+	id, err := identityInQuery(c.r, "")
 	if err != nil {
 		return err
 	}
@@ -143,11 +143,12 @@ func (a adminAccounts) release(c *adminCall) error {
 	return nil
 }
 
-func identityInQuery(r *http.Request) (identity.Identity, error) {
+// identityInQuery wants issuer and subject, and allows one name more.
+func identityInQuery(r *http.Request, more string) (identity.Identity, error) {
 	query := r.URL.Query()
 	for name, values := range query {
-		if (name != "issuer" && name != "subject") || len(values) != 1 {
-			return identity.Identity{}, problem.IdentityInvalid().Because(errors.New("the query takes issuer and subject, once each"))
+		if (name != "issuer" && name != "subject" && (more == "" || name != more)) || len(values) != 1 {
+			return identity.Identity{}, problem.IdentityInvalid().Because(errors.New("the query takes nothing but what is documented, once each"))
 		}
 	}
 	id, _, err := identityJSON{Issuer: query.Get("issuer"), Subject: query.Get("subject")}.identity()

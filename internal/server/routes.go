@@ -15,6 +15,7 @@ const (
 	routeLogin       = "login"
 	routeCallback    = "callback"
 	routeLogout      = "logout"
+	routeBackChannel = "backchannel_logout"
 	routeSession     = "session"
 	routeSignIn      = "sign_in"
 	routeSignOut     = "sign_out"
@@ -55,7 +56,8 @@ func (s *Site) routes() *gin.Engine {
 	if s.parts.Login != nil {
 		endpoints = append(endpoints,
 			endpoint{http.MethodGet, "/auth/login", routeLogin, s.login},
-			endpoint{http.MethodGet, "/auth/callback", routeCallback, s.callback})
+			endpoint{http.MethodGet, "/auth/callback", routeCallback, s.callback},
+			endpoint{http.MethodPost, "/auth/backchannel-logout", routeBackChannel, s.backChannelLogout})
 	}
 	if s.parts.Assertions != nil {
 		endpoints = append(endpoints, endpoint{http.MethodGet, "/auth/jwks", routeJWKS, s.jwks})

@@ -70,9 +70,11 @@ type Server struct {
 	deps      Deps
 	errorPage errorPage
 	metrics   *metrics
-	public    *http.Server
-	admin     *http.Server
-	draining  atomic.Bool
+	// backChannel outlives sites, as metrics does.
+	backChannel *backChannel
+	public      *http.Server
+	admin       *http.Server
+	draining    atomic.Bool
 
 	bodyPatience time.Duration
 
@@ -86,9 +88,10 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{
 		cfg: cfg, deps: deps,
-		errorPage: newErrorPage(),
-		metrics:   newMetrics(deps.Metrics),
-		inUse:     make(map[*Site]struct{}),
+		errorPage:   newErrorPage(),
+		metrics:     newMetrics(deps.Metrics),
+		backChannel: newBackChannel(deps.Metrics),
+		inUse:       make(map[*Site]struct{}),
 
 		bodyPatience: bodyPatience,
 	}

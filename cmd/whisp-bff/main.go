@@ -82,7 +82,7 @@ an account.`,
 	)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
-	inGroup(root, groupSetUp, newConfig(), newKeygen(), newValidate())
+	inGroup(root, groupSetUp, newCheck(), newConfig(), newKeygen(), newValidate())
 	inGroup(root, groupServer, serve, newHealthcheck(), newAccounts())
 	inGroup(root, groupOther, newVersion())
 	return root

@@ -21,6 +21,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -41,6 +42,23 @@ type Key struct {
 	// its type allows.
 	Algorithm string
 	Public    any
+}
+
+// For reports whether a signature of alg (RFC 7518 section 3.1, RFC 8037 section
+// 3.1) can be of this key.
+func (k Key) For(alg string) bool {
+	if k.Algorithm != "" && k.Algorithm != alg {
+		return false
+	}
+	switch public := k.Public.(type) {
+	case *rsa.PublicKey:
+		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
+	case *ecdsa.PublicKey:
+		return alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Curve.Params().BitSize]
+	case ed25519.PublicKey:
+		return alg == "EdDSA"
+	}
+	return false
 }
 
 // Parse reads a JWK Set (RFC 7517 section 5). It is an error if no key in it

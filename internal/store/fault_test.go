@@ -221,6 +221,60 @@ func TestRedisFailsOver(t *testing.T) {
 	heals(t, s, "news", news)
 }
 
+// TestAClusterNodeFails kills one of three masters: its share of the values says
+// "unavailable" until its replica has taken over, the others' stay, and nothing is
+// lost.
+func TestAClusterNodeFails(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	second := followerOf(t, nodes[0])
+	cfg := redisConfig("node:", nodes[1].addr, nodes[2].addr)
+	cfg.Redis.Cluster = true
+	s := open(t, impatiently(cfg))
+	const many = 60 // some of them on each node
+	for i := range many {
+		must(t, s.Set(t.Context(), fmt.Sprint("session", i), []byte(fmt.Sprint("person", i)), time.Minute))
+	}
+	lease, err := s.Lock(t.Context(), "work", 30*time.Second)
+	must(t, err)
+	if err := poll(10*time.Second, func() bool { return second.do("dbsize") == nodes[0].do("dbsize") }); err != nil {
+		t.Fatal("the replica does not follow")
+	}
+	news, err := s.Subscribe(t.Context(), "news")
+	must(t, err)
+	look := func() (there, away int) {
+		for i := range many {
+			value, err := s.Get(t.Context(), fmt.Sprint("session", i))
+			switch {
+			case err == nil && string(value) == fmt.Sprint("person", i):
+				there++
+			case errors.Is(err, store.ErrUnavailable):
+				away++
+			default:
+				t.Errorf("session %d: %q, %v", i, value, err)
+			}
+		}
+		return there, away
+	}
+	nodes[0].kill()
+	killed := time.Now()
+	there, away := look()
+	t.Logf("at once after the kill: %d there, %d away", there, away)
+	if there == 0 || away == 0 {
+		t.Errorf("%d values answer and %d do not, want some of each", there, away)
+	}
+	must(t, s.Ready(t.Context()))
+	if err := poll(30*time.Second, func() bool { _, away := look(); return away == 0 }); err != nil {
+		t.Fatalf("no failover: %s", second.do("info", "replication"))
+	}
+	t.Logf("all there again after %s, cluster-node-timeout 2s", time.Since(killed).Round(10*time.Millisecond))
+	if kept, err := lease.Renew(t.Context()); !kept || err != nil {
+		t.Errorf("Renew after the failover = %t, %v", kept, err)
+	}
+	must(t, lease.Release(t.Context()))
+	heals(t, s, "news", news)
+}
+
 func TestTokensGrowAcrossDataLoss(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)

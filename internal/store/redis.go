@@ -85,6 +85,9 @@ func NewRedis(cfg RedisConfig, deps Deps) (*Redis, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		PipelinePoolSize:         -1,
 	})
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.AddHook(remap{cluster})
+	}
 	r := &Redis{client: client, prefix: cfg.Prefix, timeout: timeout, logger: deps.Logger, rand: deps.Rand}
 	r.life, r.end = context.WithCancel(context.Background())
 	r.leases.init()

@@ -61,6 +61,9 @@ func (r *Redis) subscribe(ctx context.Context, channel string) (*redis.PubSub, e
 	conn := r.client.Subscribe(limit, r.channel(channel))
 	if _, err := conn.ReceiveTimeout(limit, r.timeout); err != nil {
 		_ = conn.Close()
+		if cluster, ok := r.client.(*redis.ClusterClient); ok {
+			remap{cluster}.after(ctx, err)
+		}
 		return nil, failed(ctx, "subscribe", err)
 	}
 	return conn, nil

@@ -144,6 +144,26 @@ func startCluster(t testing.TB) []*redisServer {
 	return nodes
 }
 
+// followerOf adds a replica of a master to its Cluster.
+func followerOf(t testing.TB, master *redisServer) *redisServer {
+	t.Helper()
+	_, bus, _ := net.SplitHostPort(freeAddr(t))
+	s := startRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(master.addr)
+	s.do("cluster", "meet", host, port, master.args[3])
+	id := master.do("cluster", "myid")
+	if err := poll(15*time.Second, func() bool { return strings.Contains(s.do("cluster", "nodes"), id) }); err != nil {
+		t.Fatal("the replica does not find its master")
+	}
+	s.do("cluster", "replicate", id)
+	if err := poll(15*time.Second, func() bool {
+		return strings.Contains(s.do("info", "replication"), "master_link_status:up") && strings.Contains(master.do("cluster", "nodes"), "slave "+id)
+	}); err != nil {
+		t.Fatal("the replica does not follow")
+	}
+	return s
+}
+
 // sentinelTrio is a master and a replica, watched by three Sentinels.
 type sentinelTrio struct {
 	master, replica *redisServer

@@ -336,7 +336,7 @@ func (s *Sessions) byKey(ctx context.Context, key string, peek bool) (found *Ses
 	} else {
 		found, err = s.typed.GetSliding(ctx, storeKey(key), s.sliding(now))
 	}
-	return s.standing(ctx, key, now, found, err)
+	return standing(now, found, err)
 }
 
 // recent is byKey for requests, which can do with what another replica changed a
@@ -349,7 +349,7 @@ func (s *Sessions) recent(ctx context.Context, key string, peek bool) (found *Se
 	} else {
 		found, err = s.typed.RecentSliding(ctx, storeKey(key), s.sliding(now))
 	}
-	return s.standing(ctx, key, now, found, err)
+	return standing(now, found, err)
 }
 
 func (s *Sessions) sliding(now time.Time) store.Sliding[Session] {
@@ -357,12 +357,9 @@ func (s *Sessions) sliding(now time.Time) store.Sliding[Session] {
 }
 
 // standing says what a look-up means.
-func (s *Sessions) standing(ctx context.Context, key string, now time.Time, found *Session, err error) (*Session, error) {
+func standing(now time.Time, found *Session, err error) (*Session, error) {
 	switch {
-	case errors.Is(err, store.ErrSealed):
-		s.deps.Logger.WarnContext(ctx, "a stored session was altered, moved or sealed with an unknown key; it is refused", "key", key[:8])
-		return nil, ErrNone
-	case errors.Is(err, store.ErrNotFound):
+	case lost(err):
 		return nil, ErrNone
 	case err != nil:
 		return nil, unavailable(err)

@@ -67,8 +67,8 @@ var (
 	// ErrUnavailable: the store gave no usable answer in time.
 	ErrUnavailable = errors.New("store: unavailable")
 	// ErrSealed: a value that was altered, moved from another key, or sealed
-	// with a key that is not in the ring. Callers log it and treat the value as
-	// lost; they never see it.
+	// with a key that is not in the ring. Sealed logs it; callers treat the value
+	// as lost and never see it.
 	ErrSealed = errors.New("store: sealed value refused")
 	// ErrLocked: the lock is, and stays, somebody else's.
 	ErrLocked = errors.New("store: locked")

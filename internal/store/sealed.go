@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/secret"
@@ -37,13 +38,25 @@ func NewSealed(inner Store, keys []secret.Text, scope string, deps Deps) (*Seale
 	return &Sealed{inner: inner, ring: ring, logger: deps.Logger}, nil
 }
 
+// open opens a stored value, and tells the operator of one that was put there by
+// somebody else: whoever asked only knows that there is none.
+func (s *Sealed) open(ctx context.Context, key string, sealed []byte) ([]byte, error) {
+	value, err := s.ring.open(sealedValue, key, sealed)
+	if err != nil {
+		kind, name, _ := strings.Cut(key, ":")
+		s.logger.WarnContext(ctx, "a stored value was altered, moved or sealed with an unknown key; it is refused",
+			"kind", kind, "name", name[:min(8, len(name))], "error", err.Error())
+	}
+	return value, err
+}
+
 // Get implements [Values]; it may fail with [ErrSealed].
 func (s *Sealed) Get(ctx context.Context, key string) ([]byte, error) {
 	sealed, err := s.inner.Get(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return s.ring.open(sealedValue, key, sealed)
+	return s.open(ctx, key, sealed)
 }
 
 // Recent implements [Values]; it may fail with [ErrSealed].
@@ -52,7 +65,7 @@ func (s *Sealed) Recent(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.ring.open(sealedValue, key, sealed)
+	return s.open(ctx, key, sealed)
 }
 
 // Set implements [Values].
@@ -93,7 +106,7 @@ func (s *Sealed) Take(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.ring.open(sealedValue, key, sealed)
+	return s.open(ctx, key, sealed)
 }
 
 // Delete implements [Values].

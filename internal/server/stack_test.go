@@ -56,6 +56,8 @@ type stack struct {
 	metrics     *prometheus.Registry
 	client      *http.Client
 	server      *server.Server
+	broker      *broker.Broker
+	storeDown   atomic.Bool  // of sessions and used logins
 	stop        func() error // shuts down; may be called again
 
 	mu      sync.Mutex
@@ -143,7 +145,9 @@ func (s *stack) startPeers(t testing.TB, conf *setup) {
 			ID: "web", Secret: secret.New(clientSecret),
 			RedirectURIs:           []string{publicOrigin + "/auth/callback"},
 			PostLogoutRedirectURIs: []string{publicOrigin + "/"},
+			BackChannelLogoutURI:   publicOrigin + "/auth/backchannel-logout",
 		}},
+		HTTP:  &http.Client{Transport: toPublic{s}},
 		Clock: s.clock.now, Rand: rand.Reader, TrustLoginHint: true, RefreshWithoutScope: true,
 	})
 	if err != nil {
@@ -185,9 +189,9 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	if conf.quiet {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	sessionStore := store.NewMemory(store.DefaultConfig(), s.clock.now)
+	sessionStore := outage{store.NewMemory(store.DefaultConfig(), s.clock.now), &s.storeDown}
 	grantStore := store.NewMemory(store.DefaultConfig(), s.clock.now)
-	onceStore := store.NewMemory(store.DefaultConfig(), s.clock.now)
+	onceStore := outage{store.NewMemory(store.DefaultConfig(), s.clock.now), &s.storeDown}
 
 	master := secret.New(masterSecret)
 	stateKey, err := broker.DeriveKey(master, "login state")
@@ -234,6 +238,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 		Accounts: whisp, Tokens: whisp, Store: grantStore, Sessions: holders,
 		Credentials: credentials, Mapping: mapping, Clock: s.clock.now, Logger: logger, Metrics: s.metrics,
 	})
+	s.broker = accounts
 	cookies := upstream.NewBalancerCookies(public, s.clock.now)
 	realtime, err := sockproxy.New(conf.realtime, sockproxy.Deps{
 		Logger: logger, Clock: s.clock.now, Rand: rand.Reader, Metrics: s.metrics, PublicURL: public, AllowedOrigins: conf.server.AllowedOrigins,

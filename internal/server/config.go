@@ -21,7 +21,7 @@ type Config struct {
 	MaxHeader         setting.Size     `yaml:"max_header" doc:"Largest request line and headers together, answered 431 beyond; 4KiB to 1MiB."`
 	ReadHeaderTimeout setting.Duration `yaml:"read_header_timeout" doc:"Time a client has to send its headers; 1s to 1m."`
 	KeepAlive         setting.Duration `yaml:"keep_alive" doc:"How long an idle client connection stays open; longer than the idle timeout of a load balancer in front; 1s to 1h."`
-	ShutdownDelay     setting.Duration `yaml:"shutdown_delay" doc:"At SIGTERM, time between not being ready and refusing connections, for load balancers to notice; 0s to 5m."`
+	ShutdownDelay     setting.Duration `yaml:"shutdown_delay" doc:"At SIGTERM, time between not being ready and refusing connections, for load balancers to notice: requests are answered meanwhile, each on the last use of its connection. 0s to 5m."`
 	ShutdownTimeout   setting.Duration `yaml:"shutdown_timeout" doc:"At SIGTERM, time for requests under way to finish, counted after shutdown_delay and realtime.drain; 1s to 10m."`
 	Pprof             bool             `yaml:"pprof" doc:"Serve Go's profiles under /debug/pprof on the admin listener."`
 }

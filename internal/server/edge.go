@@ -32,6 +32,11 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.ids[0] = x.id
 	r.Header[requestIDHeader], w.Header()[requestIDHeader] = x.ids[:], x.ids[:]
 	keepThroughHops(r.Header)
+	if e.server.draining.Load() && r.Header["Upgrade"] == nil {
+		// Whoever is in front must have let go of this connection before it is
+		// closed under a request.
+		w.Header().Set("Connection", "close")
+	}
 	defer e.server.observe(x) //nolint:contextcheck // x carries the request and its context
 	defer e.recover(x)        //nolint:contextcheck // as above
 	if r.ContentLength != 0 {

@@ -82,7 +82,11 @@ func TestGracefulShutdown(t *testing.T) {
 	for s.readyStatus(t) != http.StatusServiceUnavailable {
 		runtime.Gosched()
 	}
-	s.send(t, http.MethodGet, "/page").want(http.StatusOK, "") // still served: balancers need time
+	page := s.open(t, http.MethodGet, "/page")
+	if page.StatusCode != http.StatusOK || !page.Close { // still served: balancers need time, to let go of connections too
+		t.Errorf("while draining: %s, connection closed: %t", page.Status, page.Close)
+	}
+	_ = page.Body.Close()
 	one.wantClosed(t, 1012)
 	two.wantClosed(t, 1012)
 	_ = late

@@ -41,9 +41,19 @@ type site struct {
 	problems chan *problem.Problem
 }
 
-type fakeClock struct{ offset atomic.Int64 }
+type fakeClock struct {
+	read   func() time.Time // nil: time.Now
+	offset atomic.Int64
+}
 
-func (c *fakeClock) now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *fakeClock) now() time.Time {
+	now := time.Now
+	if c.read != nil {
+		now = c.read
+	}
+	return now().Add(time.Duration(c.offset.Load()))
+}
+
 func (c *fakeClock) advance(d time.Duration) { c.offset.Add(int64(d)) }
 
 type fakeSessions struct {
@@ -110,7 +120,7 @@ func newSite(t testing.TB, upstream string, change func(*Config, *Deps)) *site {
 	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.EscapedPath(), "/whisp")
 		session := r.Header.Get("X-Session")
-		s.Serve(w, r, path, Caller{Session: session, User: "user-of-" + session})
+		s.Serve(w, r, path, Caller{Session: session, User: "user-of-" + session, Address: r.Header.Get("X-Address")})
 	}))
 	s.url = "http://" + front.Listener.Addr().String()
 	s.origin = s.url
@@ -164,12 +174,12 @@ func (s *site) settled() {
 	s.eventually("tunnels closed", func() bool { return s.live.whenEmpty() == nil })
 }
 
-// eventually polls, for things that have no channel; it fails after 5 s.
+// eventually polls, for things that have no channel; it fails after 20 s.
 func (s *site) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("not within 5 s: %s", what)
+			s.t.Fatalf("not within 20 s: %s", what)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -24,81 +25,119 @@ import (
 // replicas are two whisp-bff on one Redis behind an nginx that takes turns.
 type replicas struct {
 	*stack
-	bff [2]*process
-	// direct are persons' ways to one replica alone.
-	direct [2]string
+	redis *redisServer
+	bff   [2]*process
+	// direct are persons' ways to one replica alone, admins the replicas' own.
+	direct, admins [2]string
 }
 
-const turns = `daemon off; worker_processes 1; pid %[1]s/pid; error_log stderr warn; %[4]s
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  map $http_upgrade $connection_upgrade { default upgrade; "" close; }
-  upstream replicas { %[3]s }
-  server {
-    listen 127.0.0.1:%[2]s;
-    location / {
-      proxy_pass http://replicas;
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
-      proxy_read_timeout 1h;
-    }
-  }
+// replicaSetup says what is special about replicas; the zero value is the
+// ordinary one.
+type replicaSetup struct {
+	realtime string                      // the section, default {drain: 0s}
+	server   string                      // more of the section server, as {key: value,
+	redis    []string                    // arguments of redis-server, default no persistence
+	via      func(address string) string // what the replicas reach Redis by
 }
-`
 
-func newReplicas(t *testing.T) *replicas {
+func newReplicas(t *testing.T) *replicas { t.Helper(); return startReplicas(t, replicaSetup{}) }
+
+func startReplicas(t *testing.T, s replicaSetup) *replicas {
 	t.Helper()
-	ports := freePorts(t, 6)
+	ports := freePorts(t, 5)
 	r := &replicas{stack: &stack{
-		origin: fmt.Sprintf("http://localhost:%d", ports[0]), admin: fmt.Sprintf("http://127.0.0.1:%d", ports[3]),
+		origin: fmt.Sprintf("http://localhost:%d", ports[0]),
 		apiKey: rand.Text(), clientSecret: rand.Text(), masterSecret: rand.Text() + rand.Text(),
 	}}
-	dir := t.TempDir()
-	start(t, "redis-server", tools.redis, "--port", fmt.Sprint(ports[5]), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no")
+	r.redis = startRedis(t, s.redis...)
+	address := r.redis.address
+	if s.via != nil {
+		address = s.via(address)
+	}
+	if s.realtime == "" {
+		s.realtime = "{drain: 0s}"
+	}
 
-	r.sim = whispsim.New(whispsim.Config{APIKeys: []secret.Text{secret.New(r.apiKey)}})
+	clock := func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
+	r.sim = whispsim.New(whispsim.Config{APIKeys: []secret.Text{secret.New(r.apiKey)}, Clock: clock})
 	whisp := httptest.NewServer(r.sim)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("app")) }))
 	t.Cleanup(func() { r.sim.Close(); whisp.Close(); app.Close() })
 	issuer := r.startProvider(t, 0)
-	more := fmt.Sprintf("realtime: {drain: 0s}\nstore: {kind: redis, redis: {addresses: [\"127.0.0.1:%d\"]}, seal_keys: [{value: %s}]}\n", ports[5], rand.Text()+rand.Text())
-	var servers string
+	more := fmt.Sprintf("realtime: %s\nstore: {kind: redis, redis: {addresses: [%q]}, seal_keys: [{value: %s}]}\n", s.realtime, address, rand.Text()+rand.Text())
+	dir := t.TempDir()
+	var servers []string
 	for i := range r.bff {
-		listen := fmt.Sprintf("127.0.0.1:%d", ports[1+i])
+		listen, admin := fmt.Sprintf("127.0.0.1:%d", ports[1+i]), fmt.Sprintf("127.0.0.1:%d", ports[3+i])
 		text := fmt.Sprintf(configuration, r.origin, app.URL, issuer, r.clientSecret, whisp.URL, r.apiKey, "",
-			r.masterSecret, listen, fmt.Sprintf("127.0.0.1:%d", ports[3+i]), "debug", more)
+			r.masterSecret, listen, admin, "debug", more)
+		text = strings.Replace(text, "server: {", "server: {"+s.server, 1)
 		file := filepath.Join(dir, fmt.Sprintf("config-%d.yaml", i))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		r.stack.bff = start(t, fmt.Sprintf("whisp-bff-%d", i), tools.bff, "serve", "--config", file)
-		r.bff[i], r.direct[i] = r.stack.bff, "http://"+listen
-		r.admin = fmt.Sprintf("http://127.0.0.1:%d", ports[3+i])
+		r.bff[i], r.direct[i], r.admins[i] = r.stack.bff, "http://"+listen, "http://"+admin
+		r.admin = r.admins[i]
 		r.waitReady(t)
-		servers += "server " + listen + "; "
+		servers = append(servers, listen)
 	}
-	user := ""
-	if os.Getuid() == 0 {
-		user = "user root;"
-	}
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, fmt.Appendf(nil, turns, dir, portOf(r.origin), servers, user), 0o600); err != nil {
+	startBalancer(t, r.origin, servers)
+	return r
+}
+
+// startBalancer runs nginx with the configuration of docs/redis.md; only addresses
+// and the patience with connections differ.
+func startBalancer(t *testing.T, origin string, servers []string) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/redis.md")
+	if err != nil {
 		t.Fatal(err)
 	}
-	start(t, "nginx", tools.nginx, "-p", dir, "-e", "stderr", "-c", file)
+	found := regexp.MustCompile("(?s)```nginx\n(.*?)```").FindSubmatch(page)
+	if found == nil {
+		t.Fatal("docs/redis.md has no nginx configuration")
+	}
+	block := string(found[1])
+	for documented, ours := range map[string]string{
+		"10.0.0.11:8080;":              servers[0] + ";",
+		"10.0.0.12:8080;":              servers[1] + ";",
+		"listen      80;":              "listen 127.0.0.1:" + portOf(origin) + ";",
+		"server_name app.example.com;": "server_name localhost;",
+		"proxy_connect_timeout 2s;":    "proxy_connect_timeout 30s;", // this machine may be busy
+	} {
+		if strings.Count(block, documented) != 1 {
+			t.Fatalf("docs/redis.md: %q is not there once", documented)
+		}
+		block = strings.Replace(block, documented, ours, 1)
+	}
+	runNginx(t, block)
 	eventually(t, "nginx listening", func() bool {
-		response, err := http.Get(r.origin + "/")
+		response, err := http.Get(origin + "/")
 		if err != nil {
 			return false
 		}
 		_ = response.Body.Close()
 		return response.StatusCode == http.StatusOK
 	})
-	return r
+}
+
+// runNginx runs nginx with what belongs into its http block.
+func runNginx(t *testing.T, block string) {
+	t.Helper()
+	dir, user := t.TempDir(), ""
+	if os.Getuid() == 0 {
+		user = "user root;\n" // its workers could not read the directory else
+	}
+	text := user + "daemon off;\nworker_processes 1;\npid " + dir + "/pid;\nerror_log stderr warn;\nevents {}\nhttp {\naccess_log off;\n"
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		text += kind + "_temp_path " + dir + "/" + kind + ";\n"
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(text+block+"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "nginx", tools.nginx, "-p", dir, "-e", "stderr", "-c", file)
 }
 
 // socket opens a plain WebSocket at one replica, with the person's session.
@@ -164,12 +203,43 @@ func TestTwoReplicasAreOne(t *testing.T) {
 		}
 	})
 
+	t.Run("one refresh for two hundred sign-ins, each time the JWT ends", func(t *testing.T) {
+		erin := r.login(t, "erin")
+		for range 2 {
+			// Whisp is four and a half minutes behind: the JWT it gives ends in 30 s,
+			// and is not handed out again.
+			r.ahead.Store(int64(-270 * time.Second))
+			response, body := erin.fetch(t, http.MethodPost, "/auth/whisp/sign-in", `{"fresh":true}`)
+			if response.StatusCode != http.StatusOK {
+				t.Fatalf("sign-in: %s %s", response.Status, body)
+			}
+			ageing := decode[signedIn](t, body)
+			r.ahead.Store(0)
+			before := r.sim.Calls("refreshToken")
+			var wg sync.WaitGroup
+			got := make([]signedIn, 200)
+			for i := range got {
+				wg.Go(func() { got[i] = erin.signIn(t) })
+			}
+			wg.Wait()
+			for _, in := range got {
+				if in.JWT != got[0].JWT || in.JWT == ageing.JWT || in.RefreshToken != ageing.RefreshToken {
+					t.Fatal("two hundred sign-ins did not get one refreshed grant")
+				}
+			}
+			if calls := r.sim.Calls("refreshToken") - before; calls != 1 {
+				t.Errorf("%d refreshes at Whisp", calls)
+			}
+		}
+	})
+
 	t.Run("a session that ends on one closes the sockets of both", func(t *testing.T) {
 		var ended []chan error
 		for replica := range 2 {
 			ended = append(ended, closed(r.socket(t, alice, replica)))
 		}
 		grant := alice.signIn(t)
+		began := time.Now()
 		if response, body := alice.fetch(t, http.MethodPost, "/auth/logout", ""); response.StatusCode != http.StatusOK {
 			t.Fatalf("logout: %s %s", response.Status, body)
 		}
@@ -183,6 +253,7 @@ func TestTwoReplicasAreOne(t *testing.T) {
 				t.Errorf("the socket at replica %d lives on", replica)
 			}
 		}
+		t.Logf("both closed %s after the logout began", time.Since(began).Round(time.Millisecond))
 		if r.sim.RefreshTokenAlive(secret.New(grant.RefreshToken)) {
 			t.Error("the refresh token lives on")
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 
+	"github.com/whisp-bff/whisp-bff/internal/claimtext"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
 
@@ -99,7 +100,7 @@ func (c AccountConfig) Validate() error {
 	var p setting.Problems
 	for name, chain := range map[string][]string{"username": c.Username, "email": c.Email, "first_name": c.FirstName, "sur_name": c.SurName} {
 		for i, text := range chain {
-			if _, err := parseTemplate(name, text); err != nil {
+			if _, err := claimtext.Parse(name, text); err != nil {
 				p.Add(fmt.Sprintf("%s[%d]", name, i), "is not a Go template", "write it like {{.preferred_username}}; the parser says: "+err.Error())
 			}
 		}

@@ -1,16 +1,15 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"net/mail"
 	"strings"
-	"text/template"
 	"unicode"
 	"unicode/utf16"
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/whisp-bff/whisp-bff/internal/claimtext"
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 )
 
@@ -21,9 +20,6 @@ const (
 	// suffixLength is 40 bits: enough that two people of one name never meet,
 	// short enough to read.
 	suffixLength = 8
-	// maxTemplateOutput stops a template that would print a whole claim of a
-	// megabyte.
-	maxTemplateOutput = 4096
 )
 
 // Profile is an identity as an account: what registerUser gets.
@@ -38,7 +34,7 @@ type Profile struct {
 
 // Mapping turns claims into profiles.
 type Mapping struct {
-	username, email, firstName, surName []*template.Template
+	username, email, firstName, surName []*claimtext.Template
 	emailDomain                         string
 	onConflict                          OnConflict
 }
@@ -49,7 +45,7 @@ func NewMapping(cfg AccountConfig) (*Mapping, error) {
 	for _, part := range []struct {
 		name  string
 		texts []string
-		into  *[]*template.Template
+		into  *[]*claimtext.Template
 	}{
 		{"username", cfg.Username, &m.username},
 		{"email", cfg.Email, &m.email},
@@ -57,7 +53,7 @@ func NewMapping(cfg AccountConfig) (*Mapping, error) {
 		{"sur_name", cfg.SurName, &m.surName},
 	} {
 		for _, text := range part.texts {
-			parsed, err := parseTemplate(part.name, text)
+			parsed, err := claimtext.Parse(part.name, text)
 			if err != nil {
 				return nil, fmt.Errorf("account.%s: %w", part.name, err)
 			}
@@ -103,30 +99,17 @@ func (m *Mapping) Profile(id identity.Identity) Profile {
 }
 
 // first returns the first template's output that is not empty after cleaning.
-func first(chain []*template.Template, claims map[string]any, clean func(string) string) string {
+func first(chain []*claimtext.Template, claims map[string]any, clean func(string) string) string {
 	for _, t := range chain {
-		var out limitedBuilder
-		if err := t.Execute(&out, claims); err != nil {
+		text, err := t.Fill(claims)
+		if err != nil {
 			continue // a missing claim, or one of another type
 		}
-		if cleaned := clean(out.String()); cleaned != "" {
+		if cleaned := clean(text); cleaned != "" {
 			return cleaned
 		}
 	}
 	return ""
-}
-
-// parseTemplate allows what a mapping needs and nothing that computes for long.
-func parseTemplate(name, text string) (*template.Template, error) {
-	return template.New(name).Option("missingkey=error").Funcs(template.FuncMap{
-		"lower": strings.ToLower,
-		"upper": strings.ToUpper,
-		"trim":  strings.TrimSpace,
-		"localpart": func(address string) string {
-			local, _, _ := strings.Cut(address, "@")
-			return local
-		},
-	}).Parse(text)
 }
 
 // cleanUsername keeps what people can read and type: letters, digits, marks and
@@ -206,15 +189,4 @@ func utf16Length(s string) int {
 		length += utf16.RuneLen(r)
 	}
 	return length
-}
-
-var errTooLong = errors.New("template output too long")
-
-type limitedBuilder struct{ strings.Builder }
-
-func (b *limitedBuilder) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxTemplateOutput {
-		return 0, errTooLong
-	}
-	return b.Builder.Write(p)
 }

@@ -235,7 +235,7 @@ func (s *Site) explain(x *exchange, err error, returnTo string) error {
 		return err
 	}
 	x.cause = problem.From(err)
-	s.errorPage.write(x, x.cause, s.wayOut(x, returnTo))
+	writeErrorPage(x, x.cause, s.wayOut(x, returnTo))
 	return nil
 }
 

@@ -66,10 +66,9 @@ type Deps struct {
 // Server answers on the public and the admin listener, each request as the
 // [Site] says that is current when it arrives.
 type Server struct {
-	cfg       Config // of the listeners: what [Server.Use] cannot change
-	deps      Deps
-	errorPage errorPage
-	metrics   *metrics
+	cfg     Config // of the listeners: what [Server.Use] cannot change
+	deps    Deps
+	metrics *metrics
 	// backChannel outlives sites, as metrics does.
 	backChannel *backChannel
 	public      *http.Server
@@ -88,7 +87,6 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 	gin.SetMode(gin.ReleaseMode)
 	s := &Server{
 		cfg: cfg, deps: deps,
-		errorPage:   newErrorPage(),
 		metrics:     newMetrics(deps.Metrics),
 		backChannel: newBackChannel(deps.Metrics),
 		inUse:       make(map[*Site]struct{}),

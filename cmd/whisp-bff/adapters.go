@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/broker"
@@ -72,11 +73,14 @@ func (s selfService) renamed(holder string, jwt secret.Text) {
 // selfServicePatience bounds what is done before the browser gets its answer.
 const selfServicePatience = 5 * time.Second
 
-// refresher tells sessions in their own words that a sign-in ended.
-type refresher struct{ *login.RelyingParty }
+// refresher tells sessions in their own words that a sign-in ended. It asks
+// whichever relying party is in use.
+type refresher struct {
+	provider *atomic.Pointer[login.RelyingParty]
+}
 
 func (r refresher) Refresh(ctx context.Context, tokens identity.ProviderTokens, subject string) (identity.ProviderTokens, error) {
-	renewed, err := r.RelyingParty.Refresh(ctx, tokens, subject)
+	renewed, err := r.provider.Load().Refresh(ctx, tokens, subject)
 	if errors.Is(err, login.ErrEnded) {
 		return identity.ProviderTokens{}, fmt.Errorf("%w: %w", session.ErrNone, err)
 	}

@@ -69,7 +69,7 @@ Exit 0, or 1 if there is a ✗. No secret is ever printed. With --json, an objec
 
 // examine reads the configuration; if it is wrong, that is all there is to report.
 func examine(ctx context.Context, file string, timeout time.Duration) doctor.Report {
-	cfg, err := reader(file)()
+	cfg, err := newSource(file).load()
 	if err != nil {
 		return doctor.NewReport(mistakes(err))
 	}

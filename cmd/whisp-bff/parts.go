@@ -4,8 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	"slices"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,21 @@ var ownCookies = []string{
 	session.CookieName, session.LoopbackCookieName, session.DeviceCookieName, session.LoopbackDeviceCookieName,
 }
 
+// start is what a serving process begins with.
+type start struct {
+	cfg     *config.File
+	source  *source // that cfg was read from
+	hangups <-chan os.Signal
+	logger  *slog.Logger
+	level   *telemetry.Level // of logger
+}
+
+// resident are the parts that hold what people have open.
+type resident struct {
+	accounts *broker.Broker
+	realtime *sockproxy.Proxy
+}
+
 // process is what every part is built with.
 type process struct {
 	cfg      *config.File
@@ -38,68 +54,45 @@ type process struct {
 }
 
 // run builds the parts, hands them to each other, and serves until ctx ends.
-// reload reads the configuration anew.
-func run(ctx context.Context, cfg *config.File, reload func() (*config.File, error), logger *slog.Logger) error {
-	p := &process{cfg: cfg, logger: logger, clock: time.Now, registry: telemetry.NewRegistry(telemetry.ReadVersion(version))}
-
-	stores, err := p.openStores(ctx)
-	if err != nil {
+func run(ctx context.Context, started start) error {
+	p := &process{
+		cfg: started.cfg, logger: started.logger, clock: time.Now,
+		registry: telemetry.NewRegistry(telemetry.ReadVersion(version)),
+	}
+	h := &house{process: p, level: started.level, over: make(chan struct{})}
+	var err error
+	if h.stores, err = p.openStores(ctx); err != nil {
 		return err
 	}
-	defer stores.close()
-	endings := newEndings(stores, p.logger)
-	provider, err := p.login(stores.logins)
-	if err != nil {
+	defer h.stores.close()
+	endings := newEndings(h.stores, p.logger)
+	h.holders = p.holders(h.stores.sessions, &h.provider, endings)
+	if h.whisp, err = p.whisp(); err != nil {
 		return err
 	}
-	holders := p.holders(stores.sessions, provider, endings)
-	whisp, err := p.whisp()
-	if err != nil {
+	defer h.whisp.endpoint.Close()
+	if h.resident.accounts, err = p.broker(h.whisp.client, h.stores.accounts, h.holders); err != nil {
 		return err
 	}
-	defer whisp.endpoint.Close()
-	accounts, err := p.broker(whisp.client, stores.accounts, holders)
-	if err != nil {
+	if h.resident.realtime, err = p.realtime(h.whisp, h.holders, h.stores); err != nil {
 		return err
 	}
-	realtime, err := p.realtime(whisp, holders, stores)
-	if err != nil {
-		return err
-	}
-	endings.tunnels, endings.grants = realtime, accounts
+	endings.tunnels, endings.grants = h.resident.realtime, h.resident.accounts
 	defer endings.listen(ctx)()
-	sources, err := p.identity(holders.Sessions)
+	if h.current, err = p.build(h, &generation{}, nil); err != nil {
+		return err
+	}
+	defer h.close()
+	h.provider.Store(h.current.parts.Login)
+	h.server, err = server.New(p.cfg.Server, server.Deps{
+		PublicURL: p.cfg.PublicURL, Ended: endings.announce, Clock: p.clock, Logger: p.logger, Metrics: p.registry,
+	}, h.current.parts)
 	if err != nil {
 		return err
 	}
-	defer sources.close()
-	policy := access.NewPolicy(cfg.Access)
-	assertions, err := p.assertions()
-	if err != nil {
-		return err
-	}
-	app, err := p.app(slices.Concat(sources.headers, policy.Headers(), assertions.Headers()))
-	if err != nil {
-		return err
-	}
-
-	whispBFF, err := server.New(cfg.Server, server.Deps{
-		PublicURL: cfg.PublicURL, Ended: endings.announce, Clock: p.clock, Logger: logger, Metrics: p.registry,
-	}, server.Parts{
-		Login: provider, Sessions: holders.Sessions, Devices: holders.Devices,
-		Identity: sources.chain, Policy: policy, Assertions: assertions,
-		Broker: accounts, WhispREST: p.whispREST(whisp, selfService{accounts, holders, logger}, realtime), Realtime: realtime, App: app,
-		PostLogoutPath: cfg.Login.PostLogoutPath, Denied: p.denied(stores.accounts.Durable()),
-		DrainTime: cfg.Realtime.Drain.D(), AccessLog: cfg.Log.AccessLog,
-	})
-	if err != nil {
-		return err
-	}
-	if provider != nil {
-		defer inBackground(context.WithoutCancel(ctx), provider.Run)()
-	}
-	defer inBackground(ctx, newKeyFiles(cfg, reload, whisp.client.SetKeys, logger).watch, accounts.Run)()
-	return listenAndRun(ctx, whispBFF)
+	reloads := newReloader(started, h.adopt, p)
+	defer inBackground(ctx, reloads.run, h.resident.accounts.Run)()
+	return listenAndRun(ctx, h.server)
 }
 
 func listenAndRun(ctx context.Context, whispBFF *server.Server) error {
@@ -184,12 +177,9 @@ func (p *process) denied(durable bool) []string {
 	return denied
 }
 
-// login is the relying party, nil if nobody signs in here. The keys that seal
-// logins in progress come from the master secrets, which all replicas have.
+// login is the relying party. The keys that seal logins in progress come from the
+// master secrets, which all replicas have.
 func (p *process) login(used login.Once) (*login.RelyingParty, error) {
-	if !p.cfg.Identity.Uses(identity.SourceSession) {
-		return nil, nil
-	}
 	var keys []secret.Text
 	for _, master := range p.cfg.Account.MasterSecrets {
 		key, err := broker.DeriveKey(master.Text(), "login state")
@@ -204,68 +194,14 @@ func (p *process) login(used login.Once) (*login.RelyingParty, error) {
 }
 
 // holders are what grants and tunnels belong to.
-func (p *process) holders(kept session.Store, provider *login.RelyingParty, endings *endings) session.Holders {
+func (p *process) holders(kept session.Store, provider *atomic.Pointer[login.RelyingParty], endings *endings) session.Holders {
 	deps := session.Deps{Store: kept, Clock: p.clock, Logger: p.logger, PublicURL: p.cfg.PublicURL}
 	devices := session.NewDevices(p.cfg.Session, deps)
 	deps.Ended = endings.ended
-	if provider != nil {
+	if p.cfg.Identity.Uses(identity.SourceSession) {
 		deps.Provider = refresher{provider}
 	}
 	return session.Holders{Sessions: session.New(p.cfg.Session, deps), Devices: devices}
-}
-
-// identitySources are who may say who is asking.
-type identitySources struct {
-	chain *identity.Chain
-	// headers are credentials and identity headers that must reach nobody else.
-	headers []string
-	closers []func()
-}
-
-func (s *identitySources) close() {
-	for _, closer := range s.closers {
-		closer()
-	}
-}
-
-func (p *process) identity(sessions *session.Sessions) (*identitySources, error) {
-	cfg := p.cfg.Identity
-	deps := identity.Deps{Logger: p.logger, Clock: p.clock, Rand: rand.Reader, Metrics: p.registry}
-	found := &identitySources{}
-	var sources []identity.Source
-	for _, name := range cfg.Sources {
-		var source identity.Source
-		var err error
-		switch name {
-		case identity.SourceSession:
-			source = sessions
-		case identity.SourceBearer:
-			source, err = identity.NewBearer(cfg.Bearer, deps)
-		case identity.SourceIntrospection:
-			source, err = identity.NewIntrospection(cfg.Introspection, deps)
-		case identity.SourceForwarded:
-			source, err = identity.NewForwarded(cfg.Forwarded, deps)
-		case identity.SourceAppSession:
-			source, err = identity.NewAppSession(cfg.AppSession, identity.AppSite{
-				PublicURL: p.cfg.PublicURL, URL: p.cfg.App.URL, CAFile: p.cfg.App.CAFile, PreserveHost: p.cfg.App.PreserveHost,
-				OwnCookies: ownCookies,
-			}, deps)
-		}
-		if err != nil {
-			found.close()
-			return nil, err
-		}
-		sources = append(sources, source)
-		if closer, ok := source.(interface{ Close() }); ok {
-			found.closers = append(found.closers, closer.Close)
-		}
-		if reader, ok := source.(interface{ Headers() []string }); ok {
-			found.headers = append(found.headers, reader.Headers()...)
-		}
-	}
-	var err error
-	found.chain, err = identity.NewChain(sources...)
-	return found, err
 }
 
 // assertions sign what the app is told; nil if it is not to be told that way.

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +20,24 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve (the default)",
 		Long: `Serve until SIGTERM or SIGINT. Then: not ready, sockets closed spread over
-realtime.drain, requests finished, exit 0. A second signal ends it at once.`,
+realtime.drain, requests finished, exit 0. A second signal ends it at once.
+
+The configuration and the files it names are looked at every few seconds, and at
+SIGHUP: what changed is taken into use, all of it or nothing, and no socket is
+dropped for it. "validate" says beforehand whether a file would be taken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(cmd, file)
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP) // before anything else: by default it ends the process
+			defer signal.Stop(hangups)
+			source := newSource(file)
+			cfg, err := report(cmd, source.load)
 			if err != nil {
 				return err
 			}
 			keepHeapFloor()
-			return run(cmd.Context(), cfg, reader(file), telemetry.NewLogger(cfg.Log, os.Stderr))
+			logger, level := telemetry.NewAdjustableLogger(cfg.Log, os.Stderr)
+			return run(cmd.Context(), start{cfg: cfg, source: source, hangups: hangups, logger: logger, level: level})
 		},
 	}
 	configFlag(serve, &file)
@@ -61,14 +72,14 @@ func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", path, "configuration file (or WHISP_BFF_CONFIG)")
 }
 
-// reader returns a function that reads the configuration, now and again later.
-func reader(file string) func() (*config.File, error) {
-	return func() (*config.File, error) { return config.Load(file, os.LookupEnv, config.Disk) }
+// load reads the configuration for a command that ends.
+func load(cmd *cobra.Command, file string) (*config.File, error) {
+	return report(cmd, newSource(file).load)
 }
 
-// load reads the configuration. Mistakes are printed whole, not as one line.
-func load(cmd *cobra.Command, file string) (*config.File, error) {
-	cfg, err := reader(file)()
+// report reads the configuration. Mistakes are printed whole, not as one line.
+func report(cmd *cobra.Command, load func() (*config.File, error)) (*config.File, error) {
+	cfg, err := load()
 	if err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), err)
 		return nil, errReported

@@ -32,6 +32,9 @@ const exampleHead = `# yaml-language-server: $schema=./` + SchemaFile + `
 # with the YAML language server do so while one types: the first line names the
 # schema, which "whisp-bff config schema" prints.
 #
+# A running whisp-bff takes changes of this file, and of the files it names, by
+# itself, but for keys marked (restart).
+#
 # This file is generated from the source: go generate ./internal/config
 `
 
@@ -156,6 +159,9 @@ func explanation(key Key) string {
 		text += " None by default; an element with everything it can have:"
 	case key.Example != "" && !strings.Contains(key.Doc, "required") && !strings.Contains(key.Path, "[]"):
 		text += " None by default; an example:"
+	}
+	if _, restart := NeedsRestart(key.Path); restart && !key.Section {
+		text = "(restart) " + text
 	}
 	return text
 }

@@ -41,6 +41,9 @@ such as ` + "`changeme`" + ` are refused as secrets. All mistakes are reported a
 
 In the tables ` + "`a.b`" + ` is the key ` + "`b`" + ` in the mapping ` + "`a`" + `, and ` + "`a[].b`" + ` the key ` + "`b`" + ` of each element of the list ` + "`a`" + `.
 **Bold** keys have no default and are needed by everybody who uses their section.
+
+A running whisp-bff takes changes of this file and of the files it names by itself, but for keys marked *(restart)*:
+see [operations.md](operations.md#reload).
 `
 
 // WriteReference writes docs/configuration.md.
@@ -121,6 +124,9 @@ func row(out *bytes.Buffer, key Key, name string) {
 		text += oneOf(text, words)
 	} else if words, ok := choices[key.Path+"[]"]; ok {
 		text += oneOf(text, words)
+	}
+	if _, restart := NeedsRestart(key.Path); restart {
+		name += " *(restart)*"
 	}
 	fmt.Fprintf(out, "| %s | %s | %s | %s |\n", name, key.Type, shown, markdown.Replace(text))
 }

@@ -76,3 +76,9 @@ func at(err error) string {
 func oneLine(err error) string {
 	return strings.Join(strings.Fields(err.Error()), " ")
 }
+
+// unusable is the finding for a client that could not even be made, because of a
+// file that has a finding of its own.
+func unusable(name string, err error, file string) Finding {
+	return Finding{name, Fail, oneLine(err), "see " + file + " above"}
+}

@@ -23,7 +23,7 @@ func (e *examination) login(ctx context.Context) []Finding {
 		Logger: e.deps.Logger, Clock: e.deps.Clock, Rand: e.deps.Rand, PublicURL: e.cfg.PublicURL,
 	}, func(next http.RoundTripper) http.RoundTripper { clocks.next = next; return clocks })
 	if err != nil {
-		return []Finding{{"login.discovery", Fail, oneLine(err), ""}} // files says what to do
+		return []Finding{unusable("login.discovery", err, caFile)}
 	}
 	defer probe.Close()
 	facts, err := probe.Discover(ctx)

@@ -29,7 +29,7 @@ func (e *examination) whisp(ctx context.Context) []Finding {
 		return clocks
 	})
 	if err != nil {
-		return []Finding{{name, Fail, oneLine(err), ""}} // files says what to do
+		return []Finding{unusable(name, err, caFile)}
 	}
 	defer probe.Close()
 	made, err := e.madeUp()
@@ -139,7 +139,7 @@ func (e *examination) store(ctx context.Context) []Finding {
 	const name = "store.redis"
 	server, err := store.OpenRedis(cfg.Redis, store.Deps{Logger: e.deps.Logger, Rand: e.deps.Rand})
 	if err != nil {
-		return []Finding{{name, Fail, oneLine(err), ""}} // files says what to do
+		return []Finding{unusable(name, err, "store.redis.tls.ca_file")}
 	}
 	defer func() { _ = server.Close() }() // nothing is kept back in it
 	seen, err := server.Inspect(ctx, e.deps.Clock)
@@ -190,13 +190,24 @@ func redisVersion(seen store.Inspection) Finding {
 }
 
 func redisFailed(name string, err error) Finding {
-	switch store.Refusal(err) {
-	case "password":
+	switch code := store.Refusal(err); code {
+	case "":
+	case "NOAUTH", "WRONGPASS":
 		return Finding{name, Fail, "Redis refuses username or password", "compare store.redis.username and password with the ACL (or requirepass) of Redis"}
-	case "command":
+	case "NOPERM":
 		return Finding{name, Fail, "Redis does not allow this user to " + firstStep(err), "allow it in the ACL, for keys and channels that begin with store.redis.prefix: see docs/redis.md"}
+	case "MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT":
+		return Finding{name, Fail, "Redis answers " + code, "it is a node of a Cluster: set store.redis.cluster: true, and look at the Cluster's state"}
+	case "READONLY", "MASTERDOWN":
+		return Finding{name, Fail, "Redis answers " + code, "it is a replica: name the master, or the Sentinels and store.redis.sentinel_master"}
+	default:
+		return Finding{name, Fail, "Redis answers " + code, "look at the log of Redis"}
 	}
-	return unreachable(name, err, "store.redis.tls.ca_file")
+	f := unreachable(name, err, "store.redis.tls.ca_file")
+	if f.Advice == "" {
+		f.Detail, f.Advice = "does not answer like Redis", "correct host and port, and store.redis.tls"
+	}
+	return f
 }
 
 // firstStep is the step of the rehearsal that an error names.

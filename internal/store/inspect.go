@@ -137,22 +137,21 @@ func Rehearse(ctx context.Context, s Store, name string) error {
 	return nil
 }
 
-// Refusal tells what a Redis that answers refuses: "password" (none, or a wrong
-// one), "command" (not allowed by ACL); empty for everything else.
+// Refusal is the code that a Redis which answers refuses with, such as NOPERM or
+// LOADING; WRONGPASS for everything about passwords. Empty if it did not answer.
 func Refusal(err error) string {
-	var refused redis.Error
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[redis.Error](err)
+	if !ok || errors.Is(err, redis.Nil) {
 		return ""
 	}
-	switch code, _, _ := strings.Cut(refused.Error(), " "); code {
-	case "NOAUTH", "WRONGPASS":
-		return "password"
-	case "NOPERM":
-		return "command"
-	case "ERR":
-		if strings.Contains(refused.Error(), "AUTH") || strings.Contains(refused.Error(), "invalid password") {
-			return "password"
-		}
+	code, _, _ := strings.Cut(refused.Error(), " ")
+	switch {
+	case !errorCode.MatchString(code):
+		return ""
+	case code == "ERR" && (strings.Contains(refused.Error(), "AUTH") || strings.Contains(refused.Error(), "invalid password")):
+		return "WRONGPASS"
 	}
-	return ""
+	return code
 }
+
+var errorCode = regexp.MustCompile(`^[A-Z]{3,20}$`)

@@ -116,3 +116,25 @@ func BenchmarkSealedMemoryGet(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRecent is a session looked up from the read cache.
+func BenchmarkRecent(b *testing.B) {
+	deps := quiet()
+	deps.Recent = []string{"session:"}
+	s, err := store.Open(b.Context(), redisConfig("whisp-bff:", startRedis(b).addr), time.Now, deps)
+	must(b, err)
+	defer func() { _ = s.Close() }()
+	keys := make([]string, 1000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("session:%043d", i)
+		must(b, s.Set(b.Context(), keys[i], make([]byte, 1024), time.Hour))
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			if _, err := s.Recent(b.Context(), keys[i%len(keys)]); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

@@ -33,6 +33,7 @@ type options struct {
 	port    int           // public port, 0 = a free one
 	jwtLife time.Duration // life of the simulator's JWTs
 	verbose bool          // show whisp-bff's log
+	around  string        // directory for secrets; if set, whisp-bff is not run
 }
 
 func main() {
@@ -70,6 +71,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&opts.port, "port", 0, "public `port` on loopback; 0 picks a free one")
 	flags.DurationVar(&opts.jwtLife, "jwt-life", 5*time.Minute, "how long the simulator's JWTs live; try 5s")
 	flags.BoolVar(&opts.verbose, "verbose", false, "show whisp-bff's log, at level debug")
+	flags.StringVar(&opts.around, "around", "", "run everything but whisp-bff: put the client secret and the API key into this `directory`, and print a configuration")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
 	}
@@ -108,6 +110,9 @@ func demo(ctx context.Context, opts options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer stack.close()
+	if opts.around != "" {
+		return around(ctx, stack, opts.around, stdout)
+	}
 
 	child, err := startBFF(ctx, opts.bff, stack.configFile, logWriter(opts, stderr))
 	if err != nil {

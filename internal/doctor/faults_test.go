@@ -170,7 +170,7 @@ var faults = []fault{
 	{"name that does not resolve", func(w *world) {
 		w.resolve = func(context.Context, string) ([]string, error) { return nil, &net.DNSError{IsNotFound: true} }
 	}, doctor.Warn, "public_url.dns", "app.example.com does not resolve here", "where the browsers are"},
-	{"http on loopback", func(w *world) { w.replace("https://app.example.com", "http://localhost:8080") }, doctor.Warn, "public_url", "session cookie whisp-session", "https"},
+	{"http on loopback", func(w *world) { w.replace("https://app.example.com", "http://localhost:8080") }, doctor.Info, "public_url", "session cookie whisp-session", "https"},
 	{"listener in use", func(w *world) {
 		w.replace(`listen: "127.0.0.1:0"`, fmt.Sprintf("listen: %q", strings.TrimPrefix(w.appURL, "http://")))
 	}, doctor.Info, "server.listen", "is in use", "if whisp-bff is running here"},

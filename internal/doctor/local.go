@@ -39,7 +39,7 @@ func (e *examination) publicURL(ctx context.Context) []Finding {
 	u := e.cfg.PublicURL
 	cookie, status, advice := session.CookieName, OK, ""
 	if u.Scheme != "https" {
-		cookie, status, advice = session.LoopbackCookieName, Warn, "for development on this machine only: everywhere else it must be https"
+		cookie, status, advice = session.LoopbackCookieName, Info, "for this machine only: everywhere else it must be https"
 	}
 	found := []Finding{{"public_url", status, fmt.Sprintf("%s, session cookie %s", u.Origin(), cookie), advice}}
 	host := u.Hostname()

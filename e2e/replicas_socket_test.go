@@ -25,14 +25,14 @@ type chatSocket struct {
 // A refusal is an error: it may be tried again.
 func (p *person) connect(t testing.TB, origin string) (*chatSocket, error) {
 	t.Helper()
-	response, body, err := p.try(http.MethodPost, "/auth/whisp/sign-in", "")
-	if err != nil || response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("sign-in: %v %s", err, body)
+	body, err := p.accepted(http.MethodPost, "/auth/whisp/sign-in")
+	if err != nil {
+		return nil, err
 	}
 	grant := decode[signedIn](t, body)
-	response, body, err = p.try(http.MethodGet, "/whisp/api/auth/getTicket", "", "Authorization", "Bearer "+grant.JWT, "Content-Type", "application/json")
-	if err != nil || response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ticket: %v %s", err, body)
+	body, err = p.accepted(http.MethodGet, "/whisp/api/auth/getTicket", "Authorization", "Bearer "+grant.JWT, "Content-Type", "application/json")
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -71,6 +71,15 @@ func (p *person) connect(t testing.TB, origin string) (*chatSocket, error) {
 		return nil, fmt.Errorf("no CONNECTED")
 	}
 	return s, nil
+}
+
+// accepted is try, with any status but 200 as an error.
+func (p *person) accepted(method, path string, header ...string) ([]byte, error) {
+	response, body, err := p.try(method, path, "", header...)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s %s", path, response.Status, body)
+	}
+	return body, err
 }
 
 // mustConnect is connect that must succeed.

@@ -1,0 +1,238 @@
+package deploy
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
+	"sigs.k8s.io/yaml"
+)
+
+const chartDir = "../helm/whisp-bff"
+
+// render is `helm template`: the chart of dir with values, as release "chat" in
+// namespace "apps". It returns manifests and notes.
+func render(dir string, values map[string]any) (manifests, notes string, err error) {
+	loaded, err := loader.Load(dir)
+	if err != nil {
+		return "", "", err
+	}
+	return renderChart(loaded, values)
+}
+
+func renderChart(loaded *chart.Chart, values map[string]any) (manifests, notes string, err error) {
+	if err := chartutil.ProcessDependencies(loaded, values); err != nil {
+		return "", "", err
+	}
+	release := chartutil.ReleaseOptions{Name: "chat", Namespace: "apps", IsInstall: true, Revision: 1}
+	full, err := chartutil.ToRenderValues(loaded, values, release, chartutil.DefaultCapabilities)
+	if err != nil {
+		return "", "", err
+	}
+	files, err := engine.Render(loaded, full)
+	if err != nil {
+		return "", "", err
+	}
+	var all strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		switch {
+		case strings.HasSuffix(name, "NOTES.txt"):
+			notes += files[name]
+		case strings.HasSuffix(name, ".yaml"):
+			all.WriteString("\n---\n" + files[name])
+		}
+	}
+	return all.String(), notes, nil
+}
+
+func readValues(t *testing.T, path string) map[string]any {
+	t.Helper()
+	values, err := chartutil.ReadValuesFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// rendered is the chart with values/<name>.yaml, decoded.
+func rendered(t *testing.T, name string) (objects, string) {
+	t.Helper()
+	manifests, notes, err := render(chartDir, readValues(t, "values/"+name+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := decode(manifests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all, notes
+}
+
+func TestChartRenders(t *testing.T) {
+	for name, want := range map[string][]string{
+		"minimal": {"ConfigMap", "Deployment", "Pod", "Service", "Service", "ServiceAccount"},
+		"redis":   {"ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "Service", "Service", "ServiceAccount"},
+		"sidecar": {"ConfigMap", "Pod", "PrometheusRule", "Service", "Service", "ServiceMonitor"},
+		"gateway": {"ConfigMap", "Deployment", "HTTPRoute", "Pod", "Service", "Service", "ServiceAccount"},
+		"everything": {"ConfigMap", "Deployment", "HTTPRoute", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "Pod",
+			"PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "Service", "ServiceAccount", "ServiceMonitor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all, notes := rendered(t, name)
+			var got []string
+			for key := range all {
+				kind, _, _ := strings.Cut(key, "/")
+				got = append(got, kind)
+			}
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("rendered %v, want %v", got, want)
+			}
+			for _, unwanted := range []string{"<no value>", "%!", "map["} {
+				if strings.Contains(notes, unwanted) {
+					t.Errorf("notes have %q:\n%s", unwanted, notes)
+				}
+			}
+			if !strings.Contains(notes, "BACK UP") {
+				t.Errorf("notes do not say what must not be lost:\n%s", notes)
+			}
+		})
+	}
+}
+
+// TestChartTwiceTheSame: nothing is random, or a second upgrade would change
+// every account's password.
+func TestChartTwiceTheSame(t *testing.T) {
+	for _, path := range valueFiles(t) {
+		first, _, err := render(chartDir, readValues(t, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, _, err := render(chartDir, readValues(t, path))
+		if err != nil || first != second {
+			t.Errorf("%s: two renderings differ, %v", path, err)
+		}
+	}
+}
+
+func valueFiles(t *testing.T) []string {
+	t.Helper()
+	paths, err := filepath.Glob("values/*.yaml")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	return paths
+}
+
+func TestChartLint(t *testing.T) {
+	for _, path := range valueFiles(t) {
+		linter := lint.All(chartDir, readValues(t, path), "apps", true)
+		for _, message := range linter.Messages {
+			if message.Severity > support.InfoSev {
+				t.Errorf("%s: %s", path, message)
+			}
+		}
+	}
+}
+
+// TestChartRefuses: each file's first line says which words must be in the error.
+func TestChartRefuses(t *testing.T) {
+	paths, err := filepath.Glob("values/wrong/*.yaml")
+	if err != nil || len(paths) < 15 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(string(text), "\n")
+			want := strings.TrimPrefix(first, "# ")
+			_, _, err = render(chartDir, readValues(t, path))
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("want an error with %q, got %v", want, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error gives the password away: %v", err)
+			}
+		})
+	}
+}
+
+// TestChartRulesAreTheRules: a chart can not reach files outside, so it has a
+// copy, which must be one.
+func TestChartRulesAreTheRules(t *testing.T) {
+	rules, err := os.ReadFile("../prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied, err := os.ReadFile(filepath.Join(chartDir, "files/rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(rules) != string(copied) {
+		t.Error("run: cp deploy/prometheus/rules.yaml deploy/helm/whisp-bff/files/rules.yaml")
+	}
+}
+
+// TestChartReadme compares the table of values with values.yaml.
+func TestChartReadme(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, " | ")
+		if name, ok := strings.CutPrefix(cells[0], "| `"); ok && len(cells) == 3 {
+			described[strings.TrimSuffix(name, "`")] = strings.Trim(cells[1], "`")
+		}
+	}
+	made := map[string]string{}
+	leaves("", readValues(t, filepath.Join(chartDir, "values.yaml")), made)
+	for name, value := range made {
+		if described[name] != value {
+			t.Errorf("README.md: `%s` is described with `%s`, want `%s`", name, described[name], value)
+		}
+		delete(described, name)
+	}
+	for name := range described {
+		t.Errorf("README.md describes %s, which values.yaml does not have", name)
+	}
+}
+
+// leaves collects what is not a table, or an empty one, as JSON by path.
+// Annotations and probes are one value each.
+func leaves(path string, value any, into map[string]string) {
+	table, ok := value.(map[string]any)
+	if ok && len(table) > 0 && !strings.HasPrefix(path, "probes.") && !strings.HasSuffix(path, "nnotations") && !strings.HasPrefix(path, "resources.") {
+		for key, inner := range table {
+			leaves(strings.TrimPrefix(path+"."+key, "."), inner, into)
+		}
+		return
+	}
+	if ok && len(table) > 0 {
+		into[path] = "see values.yaml"
+		return
+	}
+	text, err := yaml.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("%s: %v", path, err))
+	}
+	into[path] = strings.TrimSpace(strings.ReplaceAll(string(text), "\n- ", ", "))
+	if list, ok := value.([]any); ok && len(list) > 0 {
+		into[path] = strings.TrimPrefix(into[path], "- ")
+	}
+}

@@ -139,7 +139,7 @@ func keygen(out, notes io.Writer, chosen []generated, options keygenOptions, ran
 		writeReferences(notes, chosen, func(i int) string { return "{env: " + variable(chosen[i]) + "}" })
 	case "kubernetes-secret":
 		if !objectName.MatchString(options.name) {
-			return errors.New("--name is no name of a Kubernetes object: use small letters, digits, - and .")
+			return errors.New("--name is no name of a Kubernetes object: use small letters, digits, dots and dashes")
 		}
 		fmt.Fprintf(out, "apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\ntype: Opaque\nstringData:\n", options.name)
 		for i, s := range chosen {

@@ -25,7 +25,8 @@ func (d *dates) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+	// With an Age, the answer was kept somewhere, and so was its Date.
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil && response.Header.Get("Age") == "" {
 		d.note(date, began, d.clock())
 	}
 	return response, nil

@@ -16,8 +16,9 @@
 // key, client secret, token or cookie must be refused, or else the real one counts
 // as not verified.
 //
-// No finding contains a secret, a query, or what a peer wrote beyond a status, an
-// OAuth error code, an issuer and a server's version.
+// No finding contains a secret or a query. Of what a peer wrote there is a status,
+// an error code, an issuer or a server's version, and in an error that nobody
+// foresaw at most what a library quotes, cut short.
 package doctor
 
 import (

@@ -73,8 +73,15 @@ func at(err error) string {
 	return ""
 }
 
+// oneLine is the text of an error that nobody foresaw, short: libraries quote what
+// a peer sent.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	const longest = 200
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(err.Error(), "?")), " ")
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	return text
 }
 
 // unusable is the finding for a client that could not even be made, because of a

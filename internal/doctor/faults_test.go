@@ -103,6 +103,14 @@ var faults = []fault{
 	{"scope nobody knows", func(w *world) { w.replace("client_id: web", "client_id: web\n  scopes: [openid, chat]") }, doctor.Warn, "login.scopes", "does not list chat", "login.scopes"},
 	{"wrong client secret", func(w *world) { w.file("client-secret", "hunter2-another-secret", 0o600) }, doctor.Fail, "login.client", "refuses client_id or client_secret", "the client's page"},
 	{"unknown client", func(w *world) { w.replace("client_id: web", "client_id: nobody") }, doctor.Fail, "login.client", "refuses client_id", "the client's page"},
+	{"client refused in other words", endpoint(oidcsim.Token, oidcsim.OAuthError(401, "access_denied")), doctor.Fail, "login.client", "refuses client_id or client_secret", "the client's page"},
+	{"a clock that a cache kept", func(w *world) {
+		stale := dated(w.provider, -time.Hour)
+		w.providerFront.set(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Age", "3600")
+			stale.ServeHTTP(rw, r)
+		}))
+	}, doctor.Info, "login.clock", "not verified", ""},
 	{"client that is not looked at", endpoint(oidcsim.Token, oidcsim.OAuthError(400, "invalid_grant")), doctor.Info, "login.client", "not verified", ""},
 	{"token endpoint fails", endpoint(oidcsim.Token, oidcsim.Status(503)), doctor.Info, "login.client", "not verified", ""},
 	{"redirect URI not registered", func(w *world) { w.replace("https://app.example.com", "https://www.example.com") }, doctor.Fail, "login.redirect_uri", "status 400", "register https://www.example.com/auth/callback"},
@@ -157,6 +165,7 @@ var faults = []fault{
 	{"app hangs up", func(w *world) {
 		w.app.set(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	}, doctor.Fail, "app.url", "ends the connection without an answer", "log"},
+	{"app speaks another protocol", func(w *world) { w.replace("url: "+w.appURL, "url: http://"+garbage(w.t)) }, doctor.Fail, "app.url", "malformed HTTP", "another port"},
 	{"app does not speak TLS", func(w *world) { w.replace("url: http://", "url: https://") }, doctor.Fail, "app.url", "does not speak TLS", "http://"},
 	{"app's certificate is nobody's", overTLS(false, "127.0.0.1"), doctor.Fail, "app.url", "signed by nobody this machine trusts", "app.ca_file"},
 	{"app's certificate is for another name", overTLS(true, "localhost"), doctor.Fail, "app.url", "for another name", "name"},
@@ -178,6 +187,27 @@ var faults = []fault{
 	{"secret that everybody reads", func(w *world) { w.file("api-key", apiKey, 0o644) }, doctor.Warn, "configuration", "whisp.api_keys[0] names the file api-key, which every user of this machine can read", "0400"},
 	{"secret in the file", func(w *world) { w.replace("{file: master-secret}", "{value: "+masterSecret+"}") }, doctor.Warn, "configuration", "account.master_secrets[0] written into the file itself", "{env: …}"},
 	{"memory", func(*world) {}, doctor.Info, "store", "in memory", "kind: redis"},
+}
+
+// garbage is a server that says what no HTTP client wants to hear, at length.
+func garbage(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "\x1b[2J"+strings.Repeat("garbage ", 100)+"\r\n\r\n")
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 func introspection(status int, body string) func(*world) {

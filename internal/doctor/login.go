@@ -112,6 +112,9 @@ func (e *examination) client(ctx context.Context, probe *login.Probe) Finding {
 	}
 	f := unreachable(name, err, "login.ca_file")
 	f.Status, f.Detail = Warn, "not verified: the token endpoint "+f.Detail
+	if f.Advice == "" {
+		f.Advice = "look at the provider's log"
+	}
 	return f
 }
 

@@ -40,7 +40,11 @@ func (e *examination) whisp(ctx context.Context) []Finding {
 	switch {
 	case err == nil || errors.Is(err, upstream.ErrKeyRefused):
 	case status == 0:
-		return []Finding{unreachable(name, whispCause(err), caFile)}
+		f := unreachable(name, whispCause(err), caFile)
+		if f.Advice == "" {
+			f.Advice = "write the base URL of your cluster, without a path"
+		}
+		return []Finding{f}
 	case status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
 		return []Finding{{name, Warn, fmt.Sprintf("is there and answers %d", status), "try again later; keys were not verified"}}
 	default:
@@ -49,6 +53,9 @@ func (e *examination) whisp(ctx context.Context) []Finding {
 	found := []Finding{{name, OK, e.cfg.Whisp.URL.Origin() + " answers like Whisp", ""}}
 	if connectErr := probe.Connect(ctx); connectErr != nil {
 		f := unreachable("whisp.realtime", connectErr, caFile)
+		if f.Advice == "" {
+			f.Advice = "what stands before Whisp must let HTTP/1.1 and WebSockets pass"
+		}
 		found = append(found, f)
 	} else {
 		found = append(found, Finding{"whisp.realtime", OK, "HTTP/1.1, which sockets need, is served", ""})
@@ -118,7 +125,11 @@ func (e *examination) app(ctx context.Context) []Finding {
 	status, err := upstream.ProbeApp(ctx, e.cfg.App, e.cfg.PublicURL)
 	switch {
 	case err != nil:
-		return []Finding{unreachable(name, err, "app.ca_file")}
+		f := unreachable(name, err, "app.ca_file")
+		if f.Advice == "" {
+			f.Advice = "is it a web server? perhaps it is another port"
+		}
+		return []Finding{f}
 	case status >= http.StatusInternalServerError:
 		return []Finding{{name, Warn, fmt.Sprintf("%s answers %d at /", origin, status), "look at the app's log"}}
 	case e.cfg.App.PreserveHost && (status == http.StatusBadRequest || status == http.StatusForbidden || status == http.StatusMisdirectedRequest):

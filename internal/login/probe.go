@@ -152,8 +152,8 @@ func (p *Probe) redeem(ctx context.Context, oauth *oauth2.Config) (code string, 
 		return "", errors.New("the token endpoint redeems a code that was never given out")
 	case !ok:
 		return "", withoutURL(err)
-	case refused.ErrorCode == "" && refused.Response.StatusCode == http.StatusUnauthorized:
-		return "invalid_client", nil // the status says so (RFC 6749 section 5.2)
+	case refused.Response.StatusCode == http.StatusUnauthorized:
+		return "invalid_client", nil // the status says so (RFC 6749 section 5.2); codes vary
 	}
 	return cleaned(refused.ErrorCode), nil
 }

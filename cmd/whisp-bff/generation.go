@@ -65,10 +65,10 @@ func (c changes) under(sections ...string) bool {
 
 // adopt takes a configuration into use, or nothing of it. One at a time may call
 // it. Requests that have begun end as they began; sockets stay open.
-func (h *house) adopt(cfg *config.File, changed changes) error {
+func (h *house) adopt(ctx context.Context, cfg *config.File, changed changes) error {
 	p := *h.process
 	p.cfg = cfg
-	next, err := p.build(h, h.current, changed)
+	next, err := p.build(ctx, h, h.current, changed)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func hold[T any](g *generation, before *shared[T], rebuild bool, build func() (T
 
 // build makes the generation of p.cfg. before is an empty one at the start. In
 // use is nothing of it until [house.adopt] says so.
-func (p *process) build(h *house, before *generation, changed changes) (_ *generation, err error) {
+func (p *process) build(ctx context.Context, h *house, before *generation, changed changes) (_ *generation, err error) {
 	g := &generation{sources: map[string]*shared[identity.Source]{}}
 	defer func() {
 		if err != nil {
@@ -164,7 +164,7 @@ func (p *process) build(h *house, before *generation, changed changes) (_ *gener
 	}()
 	if p.cfg.Identity.Uses(identity.SourceSession) {
 		if g.login, err = hold(g, before.login, changed.under("login"), func() (*login.RelyingParty, func(), error) {
-			return p.successor(h, before)
+			return p.successor(ctx, h, before)
 		}); err != nil {
 			return nil, err
 		}
@@ -198,7 +198,7 @@ func (p *process) build(h *house, before *generation, changed changes) (_ *gener
 }
 
 // successor is a relying party that knows what the one before it knew.
-func (p *process) successor(h *house, before *generation) (*login.RelyingParty, func(), error) {
+func (p *process) successor(ctx context.Context, h *house, before *generation) (*login.RelyingParty, func(), error) {
 	party, err := p.login(h.stores.logins)
 	if err != nil {
 		return nil, nil, err
@@ -206,7 +206,7 @@ func (p *process) successor(h *house, before *generation) (*login.RelyingParty, 
 	if before.login != nil {
 		party.Inherit(before.login.value)
 	}
-	return party, inBackground(context.Background(), party.Run), nil
+	return party, inBackground(context.WithoutCancel(ctx), party.Run), nil
 }
 
 // identity is who may say who is asking, and the credentials and identity headers

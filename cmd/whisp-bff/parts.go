@@ -79,7 +79,7 @@ func run(ctx context.Context, started start) error {
 	}
 	endings.tunnels, endings.grants = h.resident.realtime, h.resident.accounts
 	defer endings.listen(ctx)()
-	if h.current, err = p.build(h, &generation{}, nil); err != nil {
+	if h.current, err = p.build(ctx, h, &generation{}, nil); err != nil {
 		return err
 	}
 	defer h.close()

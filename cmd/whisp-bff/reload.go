@@ -43,7 +43,7 @@ const (
 type reloader struct {
 	source  *source
 	hangups <-chan os.Signal
-	adopt   func(*config.File, changes) error
+	adopt   func(context.Context, *config.File, changes) error
 	log     *slog.Logger
 	clock   func() time.Time
 	metrics reloadMetrics
@@ -62,7 +62,7 @@ type reloadMetrics struct {
 	reloads                       *prometheus.CounterVec
 }
 
-func newReloader(started start, adopt func(*config.File, changes) error, p *process) *reloader {
+func newReloader(started start, adopt func(context.Context, *config.File, changes) error, p *process) *reloader {
 	r := &reloader{
 		source: started.source, hangups: started.hangups, adopt: adopt, log: p.logger, clock: p.clock,
 		running: started.cfg, named: named(started.cfg, started.source.read),
@@ -148,7 +148,7 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 	changed := changes(differences(r.running, adopted, r.named, held, false))
 	if len(changed) > 0 {
-		if err := r.adopt(adopted, changed); err != nil {
+		if err := r.adopt(ctx, adopted, changed); err != nil {
 			r.refuse(ctx, err)
 			return
 		}

@@ -53,7 +53,7 @@ func newReloads(t *testing.T) *reloads {
 	}
 	logger := slog.New(slog.NewTextHandler(&r.logs, nil))
 	r.inUse = cfg
-	r.reloader = newReloader(start{cfg: cfg, source: source}, func(next *config.File, changed changes) error {
+	r.reloader = newReloader(start{cfg: cfg, source: source}, func(_ context.Context, next *config.File, changed changes) error {
 		if r.refuse == nil {
 			r.adopted, r.inUse = append(r.adopted, strings.Join(changed, " ")), next
 		}

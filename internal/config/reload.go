@@ -9,7 +9,7 @@ import (
 // entry stands for its key and all below it that have none of their own; its text
 // is why a change waits for a restart, and empty for what is taken at once. A key
 // that is not covered waits.
-var reloads = map[string]string{
+var reloads = map[string]string{ //nolint:gosec // G101 sees names of secrets
 	"public_url": "cookies, redirect URIs and origins in use follow from it",
 
 	"app":    "",

@@ -20,7 +20,6 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/flight"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
-	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 const (
@@ -123,7 +122,7 @@ func NewAppSession(cfg AppSessionConfig, site AppSite, deps Deps) (*AppSession, 
 		s.transport = s.pool
 	}
 	if deps.Metrics != nil {
-		s.outcomes = telemetry.Register(deps.Metrics, s.outcomes)
+		s.outcomes = register(deps.Metrics, s.outcomes)
 	}
 	return s, nil
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/whisp-bff/whisp-bff/internal/keyset"
-	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 const (
@@ -144,7 +143,7 @@ func newKeyLog(deps Deps) *keyLog {
 		Help: "Fetches of token issuers' keys by issuer, as configured, and outcome (ok, failed).",
 	}, []string{"issuer", "outcome"})}
 	if deps.Metrics != nil {
-		l.fetches = telemetry.Register(deps.Metrics, l.fetches)
+		l.fetches = register(deps.Metrics, l.fetches)
 	}
 	return l
 }

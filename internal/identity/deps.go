@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,4 +21,18 @@ type Deps struct {
 	// Transport is used for every call a source makes; nil: the source builds
 	// one of its own, with its own connections.
 	Transport http.RoundTripper
+}
+
+// register returns c, or what is registered in its place already.
+func register[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
+	err := registerer.Register(c)
+	if err == nil {
+		return c
+	}
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if before, ok := taken.ExistingCollector.(C); ok {
+			return before
+		}
+	}
+	panic(err) // two metrics of one name: a mistake in the source
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/whisp-bff/whisp-bff/internal/flight"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
-	"github.com/whisp-bff/whisp-bff/internal/telemetry"
 )
 
 // introspectionPause is what a client is asked to wait.
@@ -93,7 +92,7 @@ func NewIntrospection(cfg IntrospectionConfig, deps Deps) (*Introspection, error
 		}, []string{"outcome"}),
 	}
 	if deps.Metrics != nil {
-		s.questions = telemetry.Register(deps.Metrics, s.questions)
+		s.questions = register(deps.Metrics, s.questions)
 	}
 	return s, nil
 }

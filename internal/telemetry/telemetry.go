@@ -10,7 +10,6 @@
 package telemetry
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -98,22 +97,6 @@ func NewRegistry(version Version) *prometheus.Registry {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
-}
-
-// Register registers c, or returns what is registered in its place already: a
-// part that is built again goes on counting where its predecessor stopped.
-// Anything else in the way panics, as it is a mistake in the source.
-func Register[C prometheus.Collector](registerer prometheus.Registerer, c C) C {
-	err := registerer.Register(c)
-	if err == nil {
-		return c
-	}
-	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if before, ok := taken.ExistingCollector.(C); ok {
-			return before
-		}
-	}
-	panic(err)
 }
 
 // Version says what was built.

@@ -24,7 +24,7 @@ func TestEndpointTakesANewAuthorityWhileCallsAreUnderWay(t *testing.T) {
 	release := make(chan struct{})
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/slow" {
-			http.NewResponseController(w).Flush()
+			_ = http.NewResponseController(w).Flush()
 			<-release
 		}
 		_, _ = io.WriteString(w, "done")

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -203,6 +204,7 @@ func garbage(t *testing.T) string {
 			if err != nil {
 				return
 			}
+			_, _ = http.ReadRequest(bufio.NewReader(conn)) // whatever it is
 			_, _ = io.WriteString(conn, "\x1b[2J"+strings.Repeat("garbage ", 100)+"\r\n\r\n")
 			_ = conn.Close()
 		}

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,27 +153,13 @@ func (w *world) add(lines string) { w.text += lines + "\n" }
 // startRedis starts a redis-server that demands a password, and uses it.
 func (w *world) startRedis(args ...string) {
 	w.t.Helper()
-	w.redis = freeAddress(w.t)
-	_, port, _ := net.SplitHostPort(w.redis)
-	server := exec.Command("redis-server", append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--dir", w.t.TempDir(), "--requirepass", redisSecret,
-	}, args...)...)
-	if err := server.Start(); err != nil {
-		w.t.Fatalf("this test runs a real Redis (make test installs it): %v", err)
-	}
-	w.t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait() // killed
-	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.Dial("tcp", w.redis)
-		if err == nil {
-			_ = conn.Close()
+	for range 5 { // another process may take the port first
+		if w.redis = redisServer(w.t, args); w.redis != "" {
 			break
 		}
-		if time.Now().After(deadline) {
-			w.t.Fatalf("redis-server does not answer: %v", err)
-		}
+	}
+	if w.redis == "" {
+		w.t.Fatal("redis-server does not start")
 	}
 	w.useRedis(w.redis)
 }
@@ -182,14 +170,40 @@ func (w *world) useRedis(address string) {
 	w.add(fmt.Sprintf(`store: {kind: redis, redis: {addresses: [%q], timeout: 10s, password: {file: redis-password}}, seal_keys: [{file: seal-key}]}`, address))
 }
 
-func freeAddress(t *testing.T) string {
+// redisServer returns the address of a redis-server that lives as long as the test,
+// or nothing if it ended at once. Its port is below those that systems give to
+// connections and listeners by themselves.
+func redisServer(t *testing.T, args []string) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	port := strconv.Itoa(10_000 + mathrand.IntN(20_000))
+	server := exec.Command("redis-server", append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--requirepass", redisSecret,
+	}, args...)...)
+	if err := server.Start(); err != nil {
+		t.Fatalf("this test runs a real Redis (make test installs it): %v", err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	ended := make(chan struct{})
+	go func() {
+		_ = server.Wait() // killed
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		<-ended
+	})
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		select {
+		case <-ended:
+			return ""
+		case <-time.After(5 * time.Millisecond): // the interval of the poll
+		}
+		if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+			_ = conn.Close()
+			return "127.0.0.1:" + port
+		}
+	}
+	t.Fatal("redis-server does not answer")
+	return ""
 }
 
 // examine checks the configuration as it is now.

@@ -190,8 +190,8 @@ func (c *Cached) Delete(ctx context.Context, key string) error {
 // Close implements [Store]; it closes the store inside.
 func (c *Cached) Close() error {
 	c.stop()
+	c.listening.Wait() // or it might begin to watch a store that is closing
 	err := c.Store.Close()
-	c.listening.Wait()
 	c.reads.Wait()
 	return err
 }

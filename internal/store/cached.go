@@ -57,7 +57,7 @@ type Cached struct {
 	logger   *slog.Logger
 	// self marks own messages, which this process need not follow.
 	self   string
-	recent *remembered // nil: the interval is zero
+	recent *remembered // nil: the interval is zero, or there is nothing to remember
 	reads  flight.Group[[]byte]
 
 	hits, misses, off prometheus.Counter
@@ -82,7 +82,7 @@ func NewCached(inner Store, interval time.Duration, clock func() time.Time, deps
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	if interval <= 0 {
+	if interval <= 0 || len(deps.Recent) == 0 {
 		return c, nil
 	}
 	if deps.Metrics != nil {
@@ -191,9 +191,7 @@ func (c *Cached) Delete(ctx context.Context, key string) error {
 func (c *Cached) Close() error {
 	c.stop()
 	c.listening.Wait() // or it might begin to watch a store that is closing
-	err := c.Store.Close()
-	c.reads.Wait()
-	return err
+	return c.Store.Close()
 }
 
 // remembers reports whether the value under key may be remembered here.

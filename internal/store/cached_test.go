@@ -351,8 +351,12 @@ func TestReadCacheOverRedis(t *testing.T) {
 	eventuallyRecent(t, here, "session:alice", "two")
 	recently(t, here, "session:alice", "two")
 
+	off := counted(t, registry, "off")
 	server.do("acl", "setuser", "default", "resetchannels") // nobody may listen, nobody may tell
-	if err := poll(10*time.Second, func() bool { recently(t, here, "session:alice", "two"); return counted(t, registry, "off") > 0 }); err != nil {
+	if err := poll(10*time.Second, func() bool {
+		recently(t, here, "session:alice", "two")
+		return counted(t, registry, "off") > off
+	}); err != nil {
 		t.Fatal("the read cache goes on without being told of changes")
 	}
 	must(t, there.Set(ctx, "session:alice", []byte("three"), time.Minute))

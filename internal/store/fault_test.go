@@ -583,3 +583,28 @@ func TestOpenWithoutRedisAndLater(t *testing.T) {
 		t.Errorf("Set after Close: %v", err)
 	}
 }
+
+// TestClosingWhileSubscribing is for the race detector.
+func TestClosingWhileSubscribing(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	for range 20 {
+		s := openBare(t, redisConfig("closing:", server.addr))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				news, err := s.Subscribe(context.Background(), "news")
+				if err != nil && !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("Subscribe: %v", err)
+				}
+				for err == nil { // ends with the store
+					if _, open := <-news; !open {
+						return
+					}
+				}
+			})
+		}
+		must(t, s.Close())
+		wg.Wait()
+	}
+}

@@ -41,9 +41,11 @@ type Redis struct {
 	rand    io.Reader
 	leases  leases
 
-	// life ends with Close; listeners are the goroutines of subscriptions.
+	// life ends with Close; listeners are the goroutines of subscriptions. None
+	// begins after ending, which locks against it.
 	life      context.Context // the life of the store
 	end       context.CancelFunc
+	ending    sync.Mutex
 	listeners sync.WaitGroup
 	advised   sync.Once
 }
@@ -121,7 +123,9 @@ func (r *Redis) Durable() bool { return true }
 // connections. Later calls fail with ErrUnavailable.
 func (r *Redis) Close() error {
 	r.leases.close()
+	r.ending.Lock()
 	r.end()
+	r.ending.Unlock()
 	r.listeners.Wait()
 	if err := r.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
 		return fmt.Errorf("close redis: %w", err)

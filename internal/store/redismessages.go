@@ -37,6 +37,12 @@ func (r *Redis) Watch(ctx context.Context, channel string, standing func(bool)) 
 	if err != nil {
 		return nil, err
 	}
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	if r.life.Err() != nil {
+		_ = conn.Close()
+		return nil, failed(ctx, "subscribe", errClosed)
+	}
 	standing(true)
 	l := &listener{redis: r, channel: channel, standing: standing, conn: conn, messages: make(chan []byte, backlog)}
 	l.ctx, l.stop = context.WithCancel(r.life)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
@@ -129,7 +130,7 @@ func TestObservedPassesEverythingOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease.Release(ctx)
+	must(t, lease.Release(ctx))
 
 	want := map[string]float64{
 		"set ok": 1, "set_if_absent ok": 1, "replace ok": 1, "touch ok": 1, "take ok": 1, "delete ok": 1, "get not_found": 1,

@@ -46,6 +46,8 @@ const provider = new Provider(issuer, {
       grant_types: ["authorization_code", "refresh_token"],
       redirect_uris: [`${options.publicURL}/auth/callback`],
       post_logout_redirect_uris: [options.publicURL, `${options.publicURL}/`],
+      backchannel_logout_uri: `${options.publicURL}/auth/backchannel-logout`,
+      backchannel_logout_session_required: true,
     },
   ].filter(Boolean),
   pkce: { required: () => true },
@@ -63,7 +65,10 @@ const provider = new Provider(issuer, {
   loadExistingGrant,
   interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
   extraTokenClaims,
+  // By default it sends nothing to loopback addresses, where everybody is here.
+  fetch: (url, { dispatcher: _, ...init }) => fetch(url, init),
   features: {
+    backchannelLogout: { enabled: true },
     devInteractions: { enabled: false },
     introspection: { enabled: true },
     resourceIndicators: { enabled: true, getResourceServerInfo },
@@ -138,6 +143,8 @@ server.on("request", (req, res) => {
     res.end(String(error));
   });
 });
+
+provider.on("backchannel.error", (_ctx, error) => console.error(`back-channel logout: ${error}`));
 
 process.stdin.resume();
 process.stdin.on("end", () => process.exit(0));

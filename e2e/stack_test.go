@@ -26,6 +26,7 @@ import (
 // stack is whisp-bff and everything around it.
 type stack struct {
 	origin string // where browsers go: http://localhost:…
+	issuer string // of the provider started last
 	admin  string
 	sim    *whispsim.Server
 	ahead  atomic.Int64 // how far Whisp's clock is ahead of ours, a time.Duration
@@ -92,7 +93,8 @@ func (st *stack) startProvider(t testing.TB, port int) string {
 	provider := startScript(t, "provider.mjs", string(options))
 	var listening struct{ Issuer string }
 	provider.line(t, &listening)
-	return listening.Issuer
+	st.issuer = listening.Issuer
+	return st.issuer
 }
 
 const configuration = `public_url: %s

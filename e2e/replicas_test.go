@@ -233,6 +233,35 @@ func TestTwoReplicasAreOne(t *testing.T) {
 		}
 	})
 
+	t.Run("one refresh for two hundred tabs", func(t *testing.T) {
+		erin := r.login(t, "erin")
+		r.ahead.Store(int64(-time.Minute)) // or the new JWT could be the old one: both count in seconds
+		response, body := erin.fetch(t, http.MethodPost, "/auth/whisp/sign-in", `{"fresh":true}`)
+		if response.StatusCode != http.StatusOK {
+			t.Fatalf("sign-in: %s %s", response.Status, body)
+		}
+		r.ahead.Store(0)
+		held := decode[signedIn](t, body)
+		before := r.sim.Calls("refreshToken")
+		var wg sync.WaitGroup
+		got := make([]string, 200)
+		for i := range got {
+			wg.Go(func() {
+				answer, _ := erin.fetch(t, http.MethodPost, "/whisp/api/auth/refresh", `{"expiredJwt":"`+held.JWT+`"}`, "Authorization", "Bearer "+held.RefreshToken)
+				got[i] = answer.Header.Get("Authorization")
+			})
+		}
+		wg.Wait()
+		for _, jwt := range got {
+			if jwt != got[0] || !strings.HasPrefix(jwt, "Bearer ") || jwt == "Bearer "+held.JWT {
+				t.Fatal("two hundred tabs did not get one new JWT")
+			}
+		}
+		if calls := r.sim.Calls("refreshToken") - before; calls != 1 {
+			t.Errorf("%d refreshes at Whisp", calls)
+		}
+	})
+
 	t.Run("a session that ends on one closes the sockets of both", func(t *testing.T) {
 		var ended []chan error
 		for replica := range 2 {

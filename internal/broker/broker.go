@@ -109,8 +109,10 @@ type Broker struct {
 	accounts *accounts
 	grants   *grants
 	flights  flight.Group[Grant]
+	renewing flight.Group[secret.Text]
 	outbox   outbox
 	outcomes *prometheus.CounterVec
+	renewals *prometheus.CounterVec
 }
 
 // New returns a broker. cfg must be valid.
@@ -122,10 +124,14 @@ func New(cfg AccountConfig, deps Deps) *Broker {
 			Name: "whisp_bff_broker_sign_ins_total",
 			Help: "Sign-ins by how the grant was obtained, or the code of the problem.",
 		}, []string{"outcome"}),
+		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "whisp_bff_broker_renewals_total",
+			Help: "Refreshes that browsers asked for: asked of Whisp; shared with one that was; alone, since not of the session's own refresh token or because the store is down; failed.",
+		}, []string{"outcome"}),
 	}
 	b.outbox = outbox{store: deps.Store, revoke: b.revoke, logger: deps.Logger, due: make(chan struct{}, 1)}
 	b.accounts = newAccounts(cfg, deps, b.grants)
-	deps.Metrics.MustRegister(b.outcomes)
+	deps.Metrics.MustRegister(b.outcomes, b.renewals)
 	return b
 }
 
@@ -229,6 +235,7 @@ func (b *Broker) Inherit(ctx context.Context, from string, to Caller) error {
 // meanwhile.
 func (b *Broker) Wait() {
 	b.flights.Wait()
+	b.renewing.Wait()
 	b.accounts.establishing.Wait()
 	b.accounts.renaming.Wait()
 }

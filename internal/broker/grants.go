@@ -95,17 +95,22 @@ func (g *grants) outdate(ctx context.Context, session string, change func(*Grant
 		if change != nil {
 			change(&outdated.Grant)
 		}
-		raw, err := encodeGrant(session, outdated)
-		if err != nil {
-			return struct{}{}, err
-		}
-		// A logout that came between must not be undone.
-		if _, err := g.store.Replace(ctx, grantKey(session), raw, g.ttl(outdated)); err != nil {
-			return struct{}{}, unavailable(err)
-		}
-		return struct{}{}, nil
+		return struct{}{}, g.replace(ctx, session, outdated)
 	})
 	return err
+}
+
+// replace writes a grant in place of the one that is there; a logout that came
+// between is not undone. The caller has the lock.
+func (g *grants) replace(ctx context.Context, session string, with heldGrant) error {
+	raw, err := encodeGrant(session, with)
+	if err != nil {
+		return err
+	}
+	if _, err := g.store.Replace(ctx, grantKey(session), raw, g.ttl(with)); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 // get returns what a session holds, whoever it belongs to; nil if nothing.

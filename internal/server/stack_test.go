@@ -247,7 +247,7 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	})
 	must(err)
 	rest := upstream.NewWhispProxy(conf.whisp, upstream.WhispProxyDeps{
-		WhispDeps: deps, Cookies: cookies, Fail: server.Fail,
+		WhispDeps: deps, Cookies: cookies, Renewals: accounts, Fail: server.Fail,
 		Events: upstream.Events{TicketIssued: realtime.TicketIssued},
 	})
 	address, err := server.ClientAddress(conf.server)

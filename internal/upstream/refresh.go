@@ -31,7 +31,7 @@ func (p *WhispProxy) refresh(w http.ResponseWriter, r *http.Request, session str
 		w.WriteHeader(StatusClientGone)
 		return
 	}
-	a, f := p.refreshPatiently(r, body)
+	a, f := p.refreshPatiently(r.Context(), p.newRenewal(r, session, body))
 	switch {
 	case r.Context().Err() != nil:
 		w.WriteHeader(StatusClientGone)
@@ -63,17 +63,16 @@ func (p *WhispProxy) refresh(w http.ResponseWriter, r *http.Request, session str
 
 // refreshPatiently asks until there is a verdict or patience ends. The last
 // failure has its err set unless the client is gone.
-func (p *WhispProxy) refreshPatiently(r *http.Request, body []byte) (answer, *failure) {
+func (p *WhispProxy) refreshPatiently(ctx context.Context, one *renewal) (answer, *failure) {
 	patience := p.patience
 	if patience == 0 {
 		patience = p.limit
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	one := call{via: "proxy", operation: OperationRefresh, build: p.refreshRequest(r, body)}
 	var before *failure
 	for attempt := 0; ; attempt++ {
-		a, f := p.ask(ctx, one)
+		a, f := one.attempt(ctx)
 		if f != nil && before != nil && ctx.Err() != nil {
 			return a, before // tells more than that our patience cut this one off
 		}

@@ -47,6 +47,8 @@ type WhispProxyDeps struct {
 	WhispDeps
 	Cookies BalancerCookies
 	Events  Events
+	// Renewals may be nil: then each refresh is a call.
+	Renewals Renewals
 	// Fail answers with the problem in err (problem.From).
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 }
@@ -69,6 +71,7 @@ type WhispProxy struct {
 	routes   routes
 	cookies  BalancerCookies
 	events   Events
+	renewals Renewals
 	fail     func(http.ResponseWriter, *http.Request, error)
 	random   io.Reader
 	errors   *log.Logger
@@ -84,6 +87,7 @@ func NewWhispProxy(cfg WhispConfig, deps WhispProxyDeps) *WhispProxy {
 		routes:    newRoutes(cfg.ExtraRoutes),
 		cookies:   deps.Cookies,
 		events:    deps.Events,
+		renewals:  deps.Renewals,
 		fail:      deps.Fail,
 		random:    deps.Rand,
 		errors:    slog.NewLogLogger(deps.Logger.Handler(), slog.LevelDebug),

@@ -15,6 +15,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/session"
 	"github.com/whisp-bff/whisp-bff/internal/sockproxy"
+	"github.com/whisp-bff/whisp-bff/internal/store"
 	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
 
@@ -85,6 +86,22 @@ func (r refresher) Refresh(ctx context.Context, tokens identity.ProviderTokens, 
 		return identity.ProviderTokens{}, fmt.Errorf("%w: %w", session.ErrNone, err)
 	}
 	return renewed, err
+}
+
+// once is a store as the login sees it.
+type once struct{ store.Store }
+
+// Has takes a note that is not what was written for one: it stands where nobody
+// else writes.
+func (o once) Has(ctx context.Context, key string) (bool, error) {
+	_, err := o.Get(ctx, key)
+	switch {
+	case err == nil, errors.Is(err, store.ErrSealed):
+		return true, nil
+	case errors.Is(err, store.ErrNotFound):
+		return false, nil
+	}
+	return false, err
 }
 
 // toucher tells sockets in their own words that a session ended.

@@ -199,7 +199,7 @@ func (p *process) build(ctx context.Context, h *house, before *generation, chang
 
 // successor is a relying party that knows what the one before it knew.
 func (p *process) successor(ctx context.Context, h *house, before *generation) (*login.RelyingParty, func(), error) {
-	party, err := p.login(h.stores.logins)
+	party, err := p.login(once{h.stores.logins})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -22,7 +22,6 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/setting"
-	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -236,16 +235,10 @@ func (o *memoryOnce) SetIfAbsent(_ context.Context, key string, _ []byte, ttl ti
 	return first, nil
 }
 
-func (o *memoryOnce) Get(_ context.Context, key string) ([]byte, error) {
+func (o *memoryOnce) Has(_ context.Context, key string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.err != nil:
-		return nil, o.err
-	case !o.seen[key]:
-		return nil, store.ErrNotFound
-	}
-	return []byte{1}, nil
+	return o.seen[key] && o.err == nil, o.err
 }
 
 type lockedBuffer struct {

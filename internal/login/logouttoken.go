@@ -18,7 +18,6 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/keyset"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
-	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 const (
@@ -74,10 +73,10 @@ func (rp *RelyingParty) BackChannelLogout(ctx context.Context, token secret.Text
 		return err
 	}
 	seen := logoutKey(verified)
-	switch _, err := rp.once.Get(ctx, seen); {
-	case err == nil, errors.Is(err, store.ErrSealed):
+	switch used, err := rp.once.Has(ctx, seen); {
+	case used:
 		return logoutInvalid(errReplayed)
-	case !errors.Is(err, store.ErrNotFound):
+	case err != nil:
 		return problem.StoreUnavailable().Because(fmt.Errorf("look for a logout token: %w", err))
 	}
 	if err := end(ctx, Logout{

@@ -31,13 +31,13 @@ const (
 	maxHint = 4096
 )
 
-// Once remembers that something happened; the session store is one.
+// Once remembers that something happened.
 type Once interface {
 	// SetIfAbsent stores value under key for ttl and reports true, or reports
 	// false if the key was there.
 	SetIfAbsent(ctx context.Context, key string, value []byte, ttl time.Duration) (bool, error)
-	// Get returns what is stored, or an error that wraps store.ErrNotFound.
-	Get(ctx context.Context, key string) ([]byte, error)
+	// Has reports whether the key is there.
+	Has(ctx context.Context, key string) (bool, error)
 }
 
 // Deps is what a [RelyingParty] needs from outside; all but Transport and Metrics are required.

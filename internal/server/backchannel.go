@@ -87,7 +87,7 @@ func logoutToken(x *exchange) (secret.Text, error) {
 		}
 		return secret.Text{}, problem.LogoutTokenInvalid().Because(errors.New("the body is no form"))
 	}
-	tokens := x.r.PostForm["logout_token"]
+	tokens := x.r.PostForm["logout_token"] //nolint:forbidigo // of a request, not the function of net/http
 	if len(tokens) != 1 {
 		return secret.Text{}, problem.LogoutTokenInvalid().Because(fmt.Errorf("the form has %d logout_token, not one", len(tokens)))
 	}

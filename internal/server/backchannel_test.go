@@ -49,6 +49,15 @@ func (o outage) Members(ctx context.Context, set string) ([]string, error) {
 	return o.Memory.Members(ctx, set)
 }
 
+// Has is cmd/whisp-bff's.
+func (o outage) Has(ctx context.Context, key string) (bool, error) {
+	_, err := o.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // toPublic carries what the provider sends to our public URL.
 type toPublic struct{ s *stack }
 

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -68,7 +67,7 @@ func checkExpression(t *testing.T, where, expr string, known map[string][]string
 	parser.Inspect(parsed, func(node parser.Node, _ []parser.Node) error {
 		switch node := node.(type) {
 		case *parser.VectorSelector:
-			name, own := node.Name, []string(nil)
+			name := node.Name
 			if name == "ALERTS" { // Prometheus' own
 				return nil
 			}
@@ -78,7 +77,7 @@ func checkExpression(t *testing.T, where, expr string, known map[string][]string
 			}
 			possible = append(possible, own...)
 			for _, matcher := range node.LabelMatchers {
-				if matcher.Name != labels.MetricName && !slices.Contains(own, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
+				if matcher.Name != model.MetricNameLabel && !slices.Contains(own, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
 					t.Errorf("%s: %s has no label %s", where, name, matcher.Name)
 				}
 			}
@@ -100,11 +99,11 @@ func checkExpression(t *testing.T, where, expr string, known map[string][]string
 
 func TestExpressionsAreLookedUp(t *testing.T) {
 	known := documented(t)
-	for name, labels := range map[string]string{
+	for name, label := range map[string]string{
 		"whisp_bff_http_requests_total": "status", "whisp_bff_http_request_duration_seconds_bucket": "le", "whisp_bff_realtime_tunnels": "",
 	} {
 		own, ok := known[name]
-		if !ok || labels != "" && !slices.Contains(own, labels) {
+		if !ok || label != "" && !slices.Contains(own, label) {
 			t.Errorf("%s has labels %v", name, own)
 		}
 	}

@@ -3,9 +3,9 @@
 //
 // It speaks the authorization code flow (OpenID Connect Core 1.0 section 3.1)
 // with PKCE S256 (RFC 7636), state, nonce and the iss check of RFC 9207, and
-// RP-Initiated Logout 1.0 and Back-Channel Logout 1.0. It knows nothing of sessions, of gin or of our
-// routes: a caller hands in a query and cookies, and gets back a URL or an
-// identity, and cookies to set.
+// RP-Initiated Logout 1.0 and Back-Channel Logout 1.0. It knows nothing of
+// sessions, of gin or of our routes: a caller hands in a query and cookies, and
+// gets back a URL or an identity, and cookies to set.
 //
 //	start, err := party.Begin(ctx, "/inbox?folder=2", r.Cookies())
 //	// set start.SetCookies, redirect to start.URL; later, at /auth/callback:

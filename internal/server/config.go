@@ -14,7 +14,7 @@ import (
 type Config struct {
 	Listen            string           `yaml:"listen" doc:"Address of the public listener, host:port; an empty host means every interface."`
 	AdminListen       string           `yaml:"admin_listen" doc:"Address of the admin listener (/healthz, /readyz, /metrics), host:port; keep it off the internet."`
-	AdminToken        setting.Secret   `yaml:"admin_token" doc:"Bearer token of the admin API (/admin/… on the admin listener: make, look up and release accounts), at least 32 bytes; without one there is no such API."`
+	AdminToken        setting.Secret   `yaml:"admin_token" doc:"Bearer token of the admin API (/admin/… on the admin listener: make, look up and release accounts, see and end sessions), at least 32 bytes; without one there is no such API."`
 	ExtraHosts        []string         `yaml:"extra_hosts" doc:"Host headers served besides public_url's own, host or host:port; any other host is answered 421."`
 	AllowedOrigins    []setting.URL    `yaml:"allowed_origins" doc:"Origins besides public_url's own whose pages may use the session: CORS with credentials, and sockets. Only origins of the same site get the cookie (SameSite=Lax)."`
 	TrustedProxies    []string         `yaml:"trusted_proxies" doc:"Addresses or CIDR ranges of reverse proxies in front of whisp-bff: only they may say who the client is (X-Forwarded-For) and name a request (X-Request-Id)."`

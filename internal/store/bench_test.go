@@ -21,7 +21,9 @@ func person(b *testing.B, s store.Store, i int) {
 	must(b, s.Set(ctx, "session:"+key, make([]byte, 1024), 12*time.Hour))
 	must(b, s.Set(ctx, "grant:"+key, make([]byte, 900), 12*time.Hour))
 	must(b, s.Set(ctx, "link:"+key, make([]byte, 180), 0))
-	must(b, s.Add(ctx, "sessions:"+key, key, 12*time.Hour))
+	for _, set := range []string{"holders:", "sessions:", "provider-session:"} {
+		must(b, s.Add(ctx, set+key, key, 12*time.Hour))
+	}
 }
 
 // BenchmarkBytesPerSession fills a real Redis and reads its own accounts.

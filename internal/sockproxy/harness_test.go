@@ -86,6 +86,19 @@ func (f *fakeSessions) set(expires time.Time, err error) {
 	f.expires, f.err = expires, err
 }
 
+// lose ends a session without a word; err is what the next questions get besides.
+func (f *fakeSessions) lose(key string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone, f.peekErr = []string{key}, err
+}
+
+func (f *fakeSessions) peeks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.peeked)
+}
+
 func (f *fakeSessions) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

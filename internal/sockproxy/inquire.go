@@ -24,12 +24,12 @@ const (
 //
 //   - a session that somebody uses is touched, which slides its idle time and
 //     tells when it ends;
-//   - a session whose sockets are silent is looked up without touching it, or a
-//     socket on which only Whisp talks would keep it from ever being idle;
+//   - a session whose clients are silent is looked up without touching it, or an open
+//     page that nobody looks at would keep it from ever being idle;
 //   - an admitted SockJS session is renewed for the other replicas.
 //
-// Each session has its own period, half the configured interval to all of it
-// ([liveSession.period]), and one sweep asks about a limited number, so that ten
+// Each session has its own period, half the configured interval to all of it and
+// another one each time ([liveSession.period]), and one sweep asks about a limited number, so that ten
 // thousand sockets opened in one second are not ten thousand questions a minute
 // later. What a sweep leaves over, the next one finds due again.
 type inquiry struct {
@@ -70,7 +70,7 @@ func (s *liveSession) touchDue(now time.Time, cfg *Config) bool {
 		return false
 	}
 	for _, t := range s.tunnels {
-		if t.up.seen.Load() > s.touched.UnixNano() {
+		if t.up.bytes.Load() > 0 && t.up.seen.Load() > s.touched.UnixNano() {
 			return true
 		}
 	}
@@ -88,14 +88,22 @@ func (s *liveSession) peekDue(now time.Time, cfg *Config) bool {
 
 // period is the session's own share of an interval, from half of it to all.
 func (s *liveSession) period(interval time.Duration) time.Duration {
-	return interval/2 + time.Duration(s.phase*float64(interval/2))
+	return interval/2 + time.Duration(float64(interval/2)*float64(s.phase)/(1<<32))
 }
 
-// phaseOf is a number from 0 to 1 that each session has for itself.
-func phaseOf(key string) float64 {
+// heard notes that the store was asked at a time. The next period is another one
+// (the generator is of Numerical Recipes), or the periods of many sessions would meet at
+// common multiples.
+func (s *liveSession) heard(at time.Time) {
+	s.asked = at
+	s.phase = s.phase*1664525 + 1013904223
+}
+
+// phaseOf is where a session's periods begin.
+func phaseOf(key string) uint32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(key))
-	return float64(h.Sum32()) / (1 << 32)
+	return h.Sum32()
 }
 
 // inquire asks the store, without waiting for it. If all askers are busy with

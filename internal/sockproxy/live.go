@@ -52,7 +52,7 @@ type liveSession struct {
 	touched time.Time // when its idle time slid last
 	asked   time.Time // when the store last said, or could not say, that it lives
 	asking  bool      // a question is on its way
-	phase   float64   // from 0 to 1, see period
+	phase   uint32    // see period and heard
 }
 
 func newLive(cfg *limits, clock func() time.Time) *live {
@@ -133,7 +133,7 @@ func (l *live) asked(at time.Time, sessions ...*liveSession) {
 	for _, s := range sessions {
 		s.asking = false
 		if !at.IsZero() {
-			s.asked = at
+			s.heard(at)
 		}
 	}
 }

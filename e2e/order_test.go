@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/whisp-bff/whisp-bff/internal/secret"
 )
 
 // The crowd: crowdPeople × crowdSockets sockets, to each of which each person's
@@ -47,6 +49,7 @@ func TestOrderAndLossUnderChurn(t *testing.T) {
 	t.Cleanup(func() { st.sim.Close(); whisp.Close() })
 	relay.to.Store(strings.TrimPrefix(whisp.URL, "http://"))
 
+	st.sim.AddUser("companion", "companion@example.com", secret.New("SecureP@ss123")) // before newChat would, many times at once
 	members := make([]*crowdMember, crowdPeople)
 	for i := range members {
 		members[i] = &crowdMember{t: t, person: st.login(t, fmt.Sprintf("member-%d", i))}

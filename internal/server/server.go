@@ -69,6 +69,7 @@ type Server struct {
 	cfg     Config // of the listeners: what [Server.Use] cannot change
 	deps    Deps
 	metrics *metrics
+	unheard *unheard
 	// backChannel outlives sites, as metrics does.
 	backChannel *backChannel
 	public      *http.Server
@@ -88,6 +89,7 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps,
 		metrics:     newMetrics(deps.Metrics),
+		unheard:     newUnheard(deps.Metrics),
 		backChannel: newBackChannel(deps.Metrics),
 		inUse:       make(map[*Site]struct{}),
 
@@ -107,6 +109,8 @@ func New(cfg Config, deps Deps, parts Parts) (*Server, error) {
 		IdleTimeout:       cfg.KeepAlive.D(),
 		MaxHeaderBytes:    int(cfg.MaxHeader.Bytes()),
 		ErrorLog:          serverLog,
+		ConnContext:       s.unheard.connContext,
+		ConnState:         s.unheard.connState,
 		// "OPTIONS *" is refused like any other path that is none.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -116,6 +116,7 @@ func (s *Server) Use(next *Site) (unused <-chan struct{}) {
 }
 
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
+	s.unheard.heard(r)
 	site := s.enter()
 	defer site.leave()
 	site.public.ServeHTTP(w, r)

@@ -127,11 +127,23 @@ func median[S any, V int | int64 | float64 | time.Duration](of []S, value func(S
 // ratio is the median over rounds of a value of one contender divided by that of
 // another in the same round.
 func ratio[V int | float64 | time.Duration](of, to []sample, value func(sample) V) float64 {
-	rounds := make([]int, len(of))
+	return median(ratios(of, to, value), func(r float64) float64 { return r })
+}
+
+func ratios[V int | float64 | time.Duration](of, to []sample, value func(sample) V) []float64 {
+	rounds := make([]float64, len(of))
 	for i := range rounds {
-		rounds[i] = i
+		rounds[i] = float64(value(of[i])) / float64(value(to[i]))
 	}
-	return median(rounds, func(i int) float64 { return float64(value(of[i])) / float64(value(to[i])) })
+	return rounds
+}
+
+// middleHalf says between which ratios the middle half of the rounds lies.
+func middleHalf(of, to []sample, value func(sample) float64) string {
+	rounds := ratios(of, to, value)
+	slices.Sort(rounds)
+	quarter := len(rounds) / 4
+	return fmt.Sprintf("%.2f to %.2f", rounds[quarter], rounds[len(rounds)-1-quarter])
 }
 
 // Values of a sample.

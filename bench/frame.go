@@ -51,14 +51,29 @@ func appendLength(to []byte, masked byte, size int) []byte {
 
 // clientFrame is a masked text frame of size bytes.
 func clientFrame(size int) []byte {
+	text := make([]byte, size)
+	for i := range text {
+		text[i] = byte('a' + i%26)
+	}
+	return clientMessage(text)
+}
+
+// clientMessage is a masked text frame.
+func clientMessage(text []byte) []byte {
 	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
-	out := appendLength([]byte{0x81}, 0x80, size)
+	out := appendLength([]byte{0x81}, 0x80, len(text))
 	out = append(out, mask[:]...)
-	for i := range size {
-		out = append(out, byte('a'+i%26)^mask[i&3])
+	for i, b := range text {
+		out = append(out, b^mask[i&3])
 	}
 	return out
 }
+
+// Close frames with status 1000.
+var (
+	serverClose = []byte{0x88, 2, 0x03, 0xe8}
+	clientClose = []byte{0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8}
+)
 
 // frameLength is answerLength for frames.
 func frameLength(p []byte) (int, error) {

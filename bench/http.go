@@ -9,18 +9,20 @@ import (
 
 // measureHTTP compares what every page view and every sign-in cost.
 func measureHTTP(ctx context.Context, l *lab, p plan, out *report) error {
-	quiet, err := l.newPair(ctx, siteOptions{})
+	quiet, err := l.newLineup(ctx, siteOptions{})
 	if err != nil {
 		return err
 	}
 	proxied := append(quiet.proxied(0.5), contender{
-		name: "net/http ReverseProxy alone", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/page", "Cookie: "+quiet.cookie)),
+		name: "net/http ReverseProxy alone", process: l.bare, mallocs: l.bareMallocs, order: again(quiet.page(l.bare)),
 	})
 	samples, err := out.compare(ctx, l, p, "Proxied GET, 1 KiB", proxied)
 	if err != nil {
 		return err
 	}
-	out.besides("whisp-bff to ReverseProxy alone", samples[1], samples[2])
+	for i, b := range quiet.bffs {
+		out.besides(b.name+" to ReverseProxy alone", samples[1+i], samples[1+len(quiet.bffs)])
+	}
 	signIn := append(quiet.signIn(1.2), contender{
 		name: "net/http answering a constant", process: l.bare, mallocs: l.bareMallocs, order: again(rawRequest("GET", l.bare, "/plain")),
 	}, contender{
@@ -29,10 +31,12 @@ func measureHTTP(ctx context.Context, l *lab, p plan, out *report) error {
 	if samples, err = out.compare(ctx, l, p, "Sign-in from a live grant", signIn); err != nil {
 		return err
 	}
-	out.besides("whisp-bff to net/http alone", samples[1], samples[2])
+	for i, b := range quiet.bffs {
+		out.besides(b.name+" to net/http alone", samples[1+i], samples[1+len(quiet.bffs)])
+	}
 	quiet.stop()
 
-	logging, err := l.newPair(ctx, siteOptions{accessLog: true})
+	logging, err := l.newLineup(ctx, siteOptions{accessLog: true})
 	if err != nil {
 		return err
 	}
@@ -52,7 +56,26 @@ func (r *report) compare(ctx context.Context, l *lab, p plan, title string, cont
 		return nil, fmt.Errorf("%s: %w", title, err)
 	}
 	r.table(title, contenders, samples)
+	r.variants(l, samples)
 	return samples, nil
+}
+
+// variants prints how the other whisp-bffs do beside the first: the samples
+// behind nginx's are theirs.
+func (r *report) variants(l *lab, samples [][]sample) {
+	for i, b := range l.binaries[1:] {
+		of, to := samples[2+i], samples[1]
+		r.besides(b.name+" to "+l.binaries[0].name, of, to)
+		r.spreads(of, to)
+	}
+}
+
+// spreads prints how far a ratio's rounds lie apart, without the outer quarters:
+// whether a difference can be told from noise.
+func (r *report) spreads(of, to []sample) {
+	slow := func(s sample) float64 { return s.p99.Seconds() }
+	r.line("    %-30s %14s  per CPU-second %s, p99 %s", fmt.Sprintf("middle half of %d rounds", len(of)),
+		middleHalf(of, to, rate), middleHalf(of, to, perCPUSecond), middleHalf(of, to, slow))
 }
 
 // besides prints a ratio to somebody else than nginx.
@@ -60,60 +83,90 @@ func (r *report) besides(what string, of, to []sample) {
 	r.line("  %-32s %7s %6.2f %9s %6.2f", what, "", ratio(of, to, rate), "", ratio(of, to, perCPUSecond))
 }
 
-// pair is nginx and whisp-bff in front of the same upstream, with somebody
-// signed in.
-type pair struct {
-	nginx, bff *process
-	site       *site
-	cookie     string
+// lineup is nginx and every whisp-bff in front of the same upstream.
+type lineup struct {
+	nginx *process
+	bffs  []*bff
 }
 
-func (l *lab) newPair(ctx context.Context, opts siteOptions) (*pair, error) {
-	nginx, err := l.startNginx(ctx, opts.accessLog)
+// bff is a whisp-bff that runs, with somebody signed in.
+type bff struct {
+	*process
+	site   *site
+	cookie string
+}
+
+func (l *lab) newLineup(ctx context.Context, opts siteOptions) (*lineup, error) {
+	nginx, err := l.startNginx(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	s, err := l.newSite(opts)
+	p := &lineup{nginx: nginx}
+	for _, binary := range l.binaries {
+		b, err := l.newBFF(ctx, binary, opts)
+		if err != nil {
+			return nil, err
+		}
+		p.bffs = append(p.bffs, b)
+	}
+	return p, nil
+}
+
+func (l *lab) newBFF(ctx context.Context, binary candidate, opts siteOptions) (*bff, error) {
+	s, err := l.newSite(binary, opts)
 	if err != nil {
 		return nil, err
 	}
-	bff, err := s.start(ctx)
+	process, err := s.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cookie, err := s.login(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &pair{nginx: nginx, bff: bff, site: s, cookie: cookie}, nil
+	return &bff{process: process, site: s, cookie: cookie}, err
 }
 
-func (p *pair) stop() {
-	p.bff.stop()
+func (p *lineup) stop() {
+	for _, b := range p.bffs {
+		b.stop()
+	}
 	p.nginx.stop()
 }
 
 // proxied is a page of the app, for somebody with a valid session. nginx gets
-// the same bytes and only passes them on.
-func (p *pair) proxied(target float64) []contender {
-	return []contender{
-		{name: "nginx", process: p.nginx, order: again(rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie))},
-		{name: "whisp-bff, session checked", process: p.bff, mallocs: p.site.mallocs, target: target,
-			order: again(rawRequest("GET", p.bff, "/page", "Cookie: "+p.cookie))},
+// as many bytes and only passes them on.
+func (p *lineup) proxied(target float64) []contender {
+	contenders := []contender{{name: "nginx", process: p.nginx, order: again(p.page(p.nginx))}}
+	for _, b := range p.bffs {
+		contenders = append(contenders, contender{
+			name: b.name + ", session checked", process: b.process, mallocs: b.site.mallocs, target: target,
+			order: again(rawRequest("GET", b.process, "/page", "Cookie: "+b.cookie)),
+		})
 	}
+	return contenders
+}
+
+// page asks one that checks no session for the app's page, with a cookie as long
+// as whisp-bff's.
+func (p *lineup) page(of *process) []byte {
+	return rawRequest("GET", of, "/page", "Cookie: "+p.bffs[0].cookie)
 }
 
 // signIn is the sign-in of somebody whose JWT is good for a while yet, which
 // is what a page asks at every load, beside nginx's plain GET: the one it
 // proxies.
-func (p *pair) signIn(target float64) []contender {
-	return []contender{
-		{name: "nginx, proxied GET", process: p.nginx, order: again(rawRequest("GET", p.nginx, "/page", "Cookie: "+p.cookie))},
-		{name: "whisp-bff, live grant", process: p.bff, mallocs: p.site.mallocs, target: target, order: again(p.signInRequest())},
+func (p *lineup) signIn(target float64) []contender {
+	contenders := []contender{{name: "nginx, proxied GET", process: p.nginx, order: again(p.page(p.nginx))}}
+	for _, b := range p.bffs {
+		contenders = append(contenders, contender{
+			name: b.name + ", live grant", process: b.process, mallocs: b.site.mallocs, target: target,
+			order: again(b.write("/auth/whisp/sign-in", b.cookie)),
+		})
 	}
+	return contenders
 }
 
-func (p *pair) signInRequest() []byte {
-	return rawRequest("POST", p.bff, "/auth/whisp/sign-in", "Origin: http://"+p.bff.address.String(),
-		"Sec-Fetch-Site: same-origin", "Content-Length: 0", "Cookie: "+p.cookie)
+// write is a POST without a body, as the page's own script sends it.
+func (b *bff) write(path, cookie string) []byte {
+	return rawRequest("POST", b.process, path, "Origin: http://"+b.address.String(),
+		"Sec-Fetch-Site: same-origin", "Content-Length: 0", "Cookie: "+cookie)
 }

@@ -17,8 +17,8 @@ import (
 // lab is what all measurements share: the clients, the upstream, the yardstick
 // and a directory for files.
 type lab struct {
-	binary   string // whisp-bff
-	nginx    string // nginx
+	binaries []candidate
+	nginx    string // path
 	dir      string
 	upstream netip.AddrPort
 	bare     *process
@@ -27,10 +27,27 @@ type lab struct {
 	orders   *json.Encoder
 	outcomes *json.Decoder
 	stops    []func()
+	tls      *tlsEnd // once somebody asked for it
 }
 
-func newLab(ctx context.Context, binary string) (*lab, error) {
-	l := &lab{binary: binary}
+// candidate is a whisp-bff to measure. Several take turns, so that they can be
+// compared with each other.
+type candidate struct{ name, path string }
+
+// binariesOf names the binaries at paths.
+func binariesOf(paths []string) []candidate {
+	binaries := make([]candidate, len(paths))
+	for i, path := range paths {
+		binaries[i] = candidate{name: "whisp-bff", path: path}
+		if len(paths) > 1 {
+			binaries[i].name += " " + string(rune('A'+i))
+		}
+	}
+	return binaries
+}
+
+func newLab(ctx context.Context, binaries []candidate) (*lab, error) {
+	l := &lab{binaries: binaries}
 	if err := l.build(ctx); err != nil {
 		l.close()
 		return nil, err
@@ -40,8 +57,10 @@ func newLab(ctx context.Context, binary string) (*lab, error) {
 
 func (l *lab) build(ctx context.Context) error {
 	var err error
-	if _, err := os.Stat(l.binary); err != nil {
-		return fmt.Errorf("%w: build it with `make build`, or say -bff PATH", err)
+	for _, b := range l.binaries {
+		if _, err := os.Stat(b.path); err != nil {
+			return fmt.Errorf("%w: build it with `make build`, or say -bff PATH", err)
+		}
 	}
 	if l.nginx, err = findNginx(); err != nil {
 		return err

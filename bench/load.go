@@ -28,6 +28,8 @@ type order struct {
 	Total, Conns int
 	// Want is how every answer must begin, or the order fails.
 	Want []byte
+	// Visits of "churn", of which Conns are there at a time.
+	Visits []visit `json:",omitempty"`
 }
 
 // outcome is how it went.
@@ -36,6 +38,9 @@ type outcome struct {
 	Took     time.Duration // first request sent to last answer received
 	P50, P99 time.Duration
 	Answers  [][]byte `json:",omitempty"` // of "collect", in the order of the requests
+	// Of "churn": visits that ended though nobody ended them, and what one saw.
+	Lost    int    `json:",omitempty"`
+	Example string `json:",omitempty"`
 }
 
 // clients are the state of that process: between orders, open sockets.
@@ -82,6 +87,8 @@ func (c *clients) follow(o order) (outcome, error) {
 	case "echo": // over the sockets held
 		held := c.sockets[o.Address]
 		return (&exchange{loop: c.loop, conns: held[:min(o.Conns, len(held))], order: o, length: frameLength}).run()
+	case "churn": // sockets and SockJS sessions that come and go
+		return c.churn(o)
 	case "close": // the sockets held
 		return c.close(o)
 	}

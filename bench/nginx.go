@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +57,14 @@ http {
 			return 200 '{{.Plain}}';
 		}
 		location /api/wsConnect {
+{{- if .CAFile}}
+			proxy_pass https://{{.TLSEnd}};
+			proxy_ssl_verify on;
+			proxy_ssl_trusted_certificate {{.CAFile}};
+			proxy_ssl_name {{.TLSName}};
+{{- else}}
 			proxy_pass http://{{.Upstream}};
+{{- end}}
 			proxy_http_version 1.1;
 			proxy_set_header Upgrade $http_upgrade;
 			proxy_set_header Connection "upgrade";
@@ -69,7 +77,7 @@ http {
 `))
 
 // startNginx starts nginx on a free port. The lab stops it.
-func (l *lab) startNginx(ctx context.Context, accessLog bool) (*process, error) {
+func (l *lab) startNginx(ctx context.Context, opts siteOptions) (*process, error) {
 	dir, err := l.subdirectory("nginx-")
 	if err != nil {
 		return nil, err
@@ -78,11 +86,20 @@ func (l *lab) startNginx(ctx context.Context, accessLog bool) (*process, error) 
 	if err != nil {
 		return nil, err
 	}
+	values := map[string]any{
+		"Dir": dir, "Root": os.Geteuid() == 0, "AccessLog": opts.accessLog,
+		"Upstream": l.upstream, "Listen": address, "Plain": plainBody, "CAFile": "",
+	}
+	if opts.tls {
+		values["TLSEnd"], values["TLSName"], values["CAFile"] = l.tls.address, tlsName, l.tls.caFile
+	}
+	return l.runNginx(ctx, dir, address, nginxConfig, values)
+}
+
+// runNginx starts nginx with a configuration. The lab stops it.
+func (l *lab) runNginx(ctx context.Context, dir string, address netip.AddrPort, config *template.Template, values map[string]any) (*process, error) {
 	var text strings.Builder
-	if err := nginxConfig.Execute(&text, map[string]any{
-		"Dir": dir, "Root": os.Geteuid() == 0, "AccessLog": accessLog,
-		"Upstream": l.upstream, "Listen": address, "Plain": plainBody,
-	}); err != nil {
+	if err := config.Execute(&text, values); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, "nginx.conf")

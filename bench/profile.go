@@ -19,20 +19,20 @@ func writeProfiles(ctx context.Context, l *lab, dir string) error {
 	for _, kind := range []struct {
 		name      string
 		accessLog bool
-		of        func(*pair) contender
+		of        func(*lineup) contender
 	}{
-		{"proxied", false, func(p *pair) contender { return p.proxied(0)[1] }},
-		{"sign-in", false, func(p *pair) contender { return p.signIn(0)[1] }},
-		{"sign-in-logged", true, func(p *pair) contender { return p.signIn(0)[1] }},
+		{"proxied", false, func(p *lineup) contender { return p.proxied(0)[1] }},
+		{"sign-in", false, func(p *lineup) contender { return p.signIn(0)[1] }},
+		{"sign-in-logged", true, func(p *lineup) contender { return p.signIn(0)[1] }},
 	} {
-		pair, err := l.newPair(ctx, siteOptions{pprof: true, accessLog: kind.accessLog})
+		lined, err := l.newLineup(ctx, siteOptions{pprof: true, accessLog: kind.accessLog})
 		if err != nil {
 			return err
 		}
-		if err := l.profile(ctx, pair.site, kind.of(pair), filepath.Join(dir, kind.name)); err != nil {
+		if err := l.profile(ctx, lined.bffs[0].site, kind.of(lined), filepath.Join(dir, kind.name)); err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}
-		pair.stop()
+		lined.stop()
 	}
 	return nil
 }

@@ -22,14 +22,23 @@ func (r *report) line(format string, values ...any) { fmt.Fprintf(r.to, format+"
 
 func (r *report) title(l *lab, opts options) {
 	length := "full run"
-	if opts.short {
+	switch {
+	case opts.soak > 0:
+		length = "soak alone, " + opts.soak.String()
+	case opts.short:
 		length = "short run"
 	}
-	version, err := command(l.binary, "version")
-	if err != nil {
-		version = l.binary + " (version unknown)"
+	for _, b := range l.binaries {
+		version, err := command(b.path, "version")
+		if err != nil {
+			version = "version unknown"
+		}
+		if version, _, _ = strings.Cut(version, "\n"); len(l.binaries) > 1 {
+			version = fmt.Sprintf("%s is %s: %s", b.name, b.path, version)
+		}
+		r.line("%s", version)
 	}
-	r.line("%s beside %s (one worker), %s", strings.TrimSpace(version), l.nginxVersion(), length)
+	r.line("beside %s (one worker), %s", l.nginxVersion(), length)
 	r.line("%s, %d CPUs, %s; %s", time.Now().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version(), kernel())
 	r.line("Ratios are to nginx in the same round, the median of all rounds. Machine load now: %s", load())
 }
@@ -47,7 +56,11 @@ func (r *report) target(what string, met bool, target string) string {
 
 func (r *report) verdict() {
 	r.line("")
-	if len(r.missed) == 0 {
+	switch {
+	case r.met+len(r.missed) == 0:
+		r.line("Nothing here has a target.")
+		return
+	case len(r.missed) == 0:
 		r.line("All %d targets met.", r.met)
 		return
 	}

@@ -32,6 +32,9 @@ login:
   client_secret: {value: {{.ClientSecret}}}
 whisp:
   url: {{.Whisp}}
+{{- if .CAFile}}
+  ca_file: {{.CAFile}}
+{{- end}}
   api_keys:
     - {value: {{.APIKey}}}
 account:
@@ -49,12 +52,15 @@ type siteOptions struct {
 	// sockets puts the upstream in Whisp's place instead of the simulator: it
 	// echoes, and costs less than the proxies it stands behind.
 	sockets bool
+	// tls puts a TLS end between; for sockets only.
+	tls bool
 }
 
 // site is a configuration of whisp-bff and the provider and Whisp it names,
 // which run in this process.
 type site struct {
 	lab    *lab
+	binary candidate
 	config string // path
 	dir    string
 	public netip.AddrPort
@@ -62,8 +68,8 @@ type site struct {
 	client *http.Client
 }
 
-func (l *lab) newSite(opts siteOptions) (*site, error) {
-	s := &site{lab: l, client: &http.Client{
+func (l *lab) newSite(b candidate, opts siteOptions) (*site, error) {
+	s := &site{lab: l, binary: b, client: &http.Client{
 		Timeout:       10 * time.Second,
 		Transport:     &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -93,20 +99,16 @@ func (l *lab) newSite(opts siteOptions) (*site, error) {
 	if err := provider.SetIssuer(issuer); err != nil {
 		return nil, err
 	}
-	whisp := "http://" + l.upstream.String()
-	if !opts.sockets {
-		simulator := whispsim.New(whispsim.Config{APIKeys: []secret.Text{apiKey}, JWTLife: time.Hour, RecordLimit: -1})
-		l.stops = append(l.stops, simulator.Close)
-		if whisp, err = l.serve(simulator); err != nil {
-			return nil, err
-		}
+	whisp, caFile, err := l.whisp(apiKey, opts)
+	if err != nil {
+		return nil, err
 	}
 	if s.dir, err = l.subdirectory("whisp-bff-"); err != nil {
 		return nil, err
 	}
 	var text strings.Builder
 	if err := siteConfig.Execute(&text, map[string]any{
-		"Public": s.public, "Admin": s.admin, "App": l.upstream, "Issuer": issuer, "Whisp": whisp,
+		"Public": s.public, "Admin": s.admin, "App": l.upstream, "Issuer": issuer, "Whisp": whisp, "CAFile": caFile,
 		"ClientSecret": clientSecret.Reveal(), "APIKey": apiKey.Reveal(), "MasterSecret": randomSecret().Reveal(),
 		"Pprof": opts.pprof, "AccessLog": opts.accessLog,
 	}); err != nil {
@@ -114,6 +116,21 @@ func (l *lab) newSite(opts siteOptions) (*site, error) {
 	}
 	s.config = filepath.Join(s.dir, "config.yaml")
 	return s, os.WriteFile(s.config, []byte(text.String()), 0o600)
+}
+
+// whisp returns the URL of what stands in Whisp's place, and the file with the CA
+// that vouches for it, if it speaks TLS.
+func (l *lab) whisp(apiKey secret.Text, opts siteOptions) (url, caFile string, err error) {
+	switch {
+	case opts.tls:
+		return "https://" + l.tls.address.String(), l.tls.caFile, nil
+	case opts.sockets:
+		return "http://" + l.upstream.String(), "", nil
+	}
+	simulator := whispsim.New(whispsim.Config{APIKeys: []secret.Text{apiKey}, JWTLife: time.Hour, RecordLimit: -1})
+	l.stops = append(l.stops, simulator.Close)
+	url, err = l.serve(simulator)
+	return url, "", err
 }
 
 func randomSecret() secret.Text { return secret.New(rand.Text() + rand.Text()) }
@@ -132,7 +149,7 @@ func (l *lab) serve(handler http.Handler) (string, error) {
 
 // exec starts whisp-bff with the site's configuration, and does not wait.
 func (s *site) exec() (*process, error) {
-	return start("whisp-bff", s.public, filepath.Join(s.dir, "stderr.log"), s.lab.binary, "--config", s.config)
+	return start(s.binary.name, s.public, filepath.Join(s.dir, "stderr.log"), s.binary.path, "--config", s.config)
 }
 
 // start starts whisp-bff and waits until it is ready. The lab stops it.
@@ -206,7 +223,8 @@ func (s *site) mallocs(ctx context.Context) (float64, error) {
 	return s.metric(ctx, "go_memstats_mallocs_total")
 }
 
-// metric returns the value of a metric without labels.
+// metric returns the value of a metric without labels, or of one series: its
+// name and labels as /metrics writes them.
 func (s *site) metric(ctx context.Context, name string) (float64, error) {
 	answer, err := s.get(ctx, "http://"+s.admin.String()+"/metrics")
 	if err != nil {

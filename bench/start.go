@@ -23,7 +23,16 @@ const (
 // measureStart prints what a fresh whisp-bff is like: how soon it is ready, how
 // little it needs, how big the file is.
 func measureStart(ctx context.Context, l *lab, p plan, out *report) error {
-	s, err := l.newSite(siteOptions{})
+	for _, b := range l.binaries {
+		if err := l.measureStartOf(ctx, b, p, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lab) measureStartOf(ctx context.Context, b candidate, p plan, out *report) error {
+	s, err := l.newSite(b, siteOptions{})
 	if err != nil {
 		return err
 	}
@@ -47,14 +56,14 @@ func measureStart(ctx context.Context, l *lab, p plan, out *report) error {
 		}
 		out.line("")
 		half := median(took, func(t time.Duration) time.Duration { return t })
-		out.line("%-34s %9s", "A fresh whisp-bff", "")
+		out.line("%-34s %9s", "A fresh "+b.name, "")
 		out.line("  %-32s %9s  best %s of %d  %s", "exec to ready, provider warm", millis(half), millis(best(took)), len(took),
 			out.target("start to ready", half < startTarget, "< 100 ms"))
 		idle := process.rss()
 		out.line("  %-32s %9s  after %s  %s", "RSS, idle", mib(idle), settle, out.target("idle RSS", idle < idleRSSTarget, "< 25 MiB"))
 		process.stop()
 	}
-	return l.measureSize(out)
+	return b.measureSize(out)
 }
 
 // timeStart starts whisp-bff and waits for the first 200 of /readyz.
@@ -81,13 +90,13 @@ func (s *site) timeStart(ctx context.Context) (time.Duration, *process, error) {
 	return took, p, nil
 }
 
-func (l *lab) measureSize(out *report) error {
-	info, err := os.Stat(l.binary)
+func (b candidate) measureSize(out *report) error {
+	info, err := os.Stat(b.path)
 	if err != nil {
 		return err
 	}
 	note := "stripped"
-	if stripped, err := isStripped(l.binary); err != nil {
+	if stripped, err := isStripped(b.path); err != nil {
 		return err
 	} else if !stripped {
 		note = "NOT stripped, which make build does"

@@ -20,11 +20,14 @@ const roleUpstream = "upstream"
 // upstream is what stands behind both proxies: the customer's app, and as much
 // of Whisp as sockets need. Whatever is asked for, it answers
 //
-//	an upgrade                 101, then echoes every frame
+//	an upgrade                 101, then echoes every frame, or ends as a message says
+//	POST /api/wsConnect/…      xhr_streaming and xhr_send of SockJS (sockjs.go)
 //	GET /api/auth/getTicket    a ticket; any ticket opens a socket
+//	POST /bench/hang-up        closes the other connections that are kept for HTTP
 //	anything else              1 KiB of JSON
 type upstream struct {
 	loop    *loop
+	streams streams
 	tickets int
 	out     []byte
 }
@@ -62,7 +65,7 @@ func serveUpstream(in io.Reader, out io.Writer) error {
 		os.Exit(0)
 	}()
 	fmt.Fprintln(out, listener.Addr())
-	u := &upstream{}
+	u := &upstream{streams: newStreams()}
 	err = u.serve(int(file.Fd()))
 	_, _ = listener.Close(), file.Close() // until here the garbage collector must not do it
 	return err
@@ -91,6 +94,7 @@ func (u *upstream) serve(listening int) error {
 				continue
 			}
 			if c := u.loop.conns[event.Fd]; c != nil && u.answer(c) != nil {
+				u.streams.forget(c)
 				u.loop.close(c)
 			}
 		}
@@ -148,6 +152,8 @@ func (u *upstream) answerRequest(c *conn) (used int, err error) {
 		}
 	}
 	switch {
+	case bytes.HasPrefix(head, []byte("POST ")):
+		return used, u.answerPost(c, head, c.in[end+len(headEnd):used])
 	case bytes.HasPrefix(head, []byte("GET /api/wsConnect")):
 		c.use = useSocket
 		return used, c.write(switching(head))
@@ -157,6 +163,25 @@ func (u *upstream) answerRequest(c *conn) (used int, err error) {
 	}
 	return used, c.write(oneKiB)
 }
+
+func (u *upstream) answerPost(c *conn, head, body []byte) error {
+	path, _, _ := bytes.Cut(head[len("POST "):], []byte(" "))
+	path, _, _ = bytes.Cut(path, []byte("?"))
+	switch {
+	case bytes.HasPrefix(path, []byte("/api/wsConnect/")):
+		return u.streams.answer(u.loop, c, path, body)
+	case string(path) == hangUp:
+		for _, other := range u.loop.conns {
+			if other != nil && other != c && other.use == useHTTP && u.streams.names[other] == "" {
+				u.loop.close(other)
+			}
+		}
+	}
+	return c.write(oneKiB)
+}
+
+// hangUp is the path that makes the upstream forget whom it knows.
+const hangUp = "/bench/hang-up"
 
 // switching answers an opening handshake (RFC 6455 section 4.2.2).
 func switching(head []byte) []byte {
@@ -172,7 +197,7 @@ func switching(head []byte) []byte {
 }
 
 // echo sends the first frame back unmasked, payloads up to 65,535 bytes. A Close
-// frame is echoed like any other, which is how it is answered.
+// frame is echoed like any other, which is how it is answered, and is the end.
 func (u *upstream) echo(c *conn) (used int, err error) {
 	f, complete := parseFrame(c.in)
 	if !complete {
@@ -180,8 +205,31 @@ func (u *upstream) echo(c *conn) (used int, err error) {
 	}
 	u.out = append(u.out[:0], f.first)
 	u.out = appendLength(u.out, 0, len(f.payload))
+	header := len(u.out)
 	for i, b := range f.payload {
 		u.out = append(u.out, b^f.mask[i&3])
 	}
-	return f.length, c.write(u.out)
+	if bytes.HasPrefix(u.out[header:], []byte("bench-")) {
+		return f.length, u.obey(c, string(u.out[header:]))
+	}
+	if err := c.write(u.out); err != nil {
+		return 0, err
+	}
+	if f.first == 0x88 {
+		return f.length, errOver
+	}
+	return f.length, nil
+}
+
+// obey ends a socket as its client has told.
+func (u *upstream) obey(c *conn, command string) error {
+	switch command {
+	case tellClose: // the client's Close frame will be the end
+		return c.write(serverClose)
+	case tellReset:
+		crash(c)
+	case tellPart:
+		_ = c.write([]byte{0x81, 100, 'x'})
+	}
+	return errOver
 }

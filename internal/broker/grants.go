@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/store"
 )
@@ -100,6 +102,21 @@ func (g *grants) outdate(ctx context.Context, session string, change func(*Grant
 	return err
 }
 
+// swap replaces a grant by another one if it is still as it was seen.
+func (g *grants) swap(ctx context.Context, session string, seen, by heldGrant) error {
+	ctx, cancel := context.WithTimeout(ctx, renewWait)
+	defer cancel()
+	_, err := exclusively(ctx, g.store, obtainLock(session), func() (struct{}, error) {
+		held, err := g.get(ctx, session)
+		if err != nil || held == nil || held.identityKey != seen.identityKey || !held.RefreshToken.Equal(seen.RefreshToken) ||
+			!held.JWT.Equal(seen.JWT) || !held.Expires.Equal(seen.Expires) {
+			return struct{}{}, err
+		}
+		return struct{}{}, g.replace(ctx, session, by)
+	})
+	return err
+}
+
 // replace writes a grant in place of the one that is there; a logout that came
 // between is not undone. The caller has the lock.
 func (g *grants) replace(ctx context.Context, session string, with heldGrant) error {
@@ -127,16 +144,26 @@ func (g *grants) get(ctx context.Context, session string) (*heldGrant, error) {
 
 func obtainLock(session string) string { return "obtain:" + session }
 
-// outdateAll does so for all sessions of an identity.
+// outdatedAtOnce bounds how many sessions of an identity are gone through at a time.
+const outdatedAtOnce = 16
+
+// outdateAll does so for all sessions of an identity, side by side: one that is busy
+// at a slow Whisp must not keep the others from being noted.
 func (g *grants) outdateAll(ctx context.Context, identityKey string, change func(*Grant)) error {
 	sessions, err := g.store.Members(ctx, holdersOf(identityKey))
 	if err != nil {
 		return unavailable(err)
 	}
-	var errs []error
-	for _, session := range sessions {
-		errs = append(errs, g.outdate(ctx, session, change))
+	var all errgroup.Group
+	all.SetLimit(outdatedAtOnce)
+	errs := make([]error, len(sessions))
+	for i, session := range sessions {
+		all.Go(func() error {
+			errs[i] = g.outdate(ctx, session, change)
+			return nil
+		})
 	}
+	_ = all.Wait() // each has its error in errs
 	return errors.Join(errs...)
 }
 

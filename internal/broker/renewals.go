@@ -3,10 +3,18 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/upstream"
 )
+
+// renewWait is how long a browser's refresh waits for a lock, which is advice: any
+// failed refresh signs the person out of the vendor's SDK, and a replica that died
+// leaves its locks behind.
+const renewWait = time.Second
+
+func renewLock(session string) string { return "renew:" + session }
 
 // Renew shares what browsers' own refreshes get, as [upstream.Renewals]: the tabs of a
 // session hold one refresh token between them, and want a new JWT at the same
@@ -29,9 +37,7 @@ func (b *Broker) Renew(ctx context.Context, session string, refreshToken, expire
 	// The token need not be in the key: it is the one that the session holds.
 	jwt, err := b.renewing.Do(ctx, session, patience, func(ctx context.Context) (secret.Text, error) {
 		asked = true
-		return exclusively(ctx, b.deps.Store, obtainLock(session), func() (secret.Text, error) {
-			return b.renewOnce(ctx, session, refreshToken, held.JWT, ask)
-		})
+		return b.renewOnce(ctx, session, refreshToken, held.JWT, ask)
 	})
 	switch {
 	case ctx.Err() != nil: // asked may be written still
@@ -45,8 +51,14 @@ func (b *Broker) Renew(ctx context.Context, session string, refreshToken, expire
 	return jwt, err
 }
 
-// renewOnce asks, unless another replica has meanwhile. The caller has the lock.
+// renewOnce asks, unless another replica just has. It does not hold the lock that
+// sign-ins and logouts need, and so must not write over what those did meanwhile.
 func (b *Broker) renewOnce(ctx context.Context, session string, refreshToken, expired secret.Text, ask upstream.AskRenewal) (secret.Text, error) {
+	waiting, cancel := context.WithTimeout(ctx, renewWait)
+	defer cancel()
+	if lease, err := b.deps.Store.Lock(waiting, renewLock(session), lockLife); err == nil {
+		defer func() { _ = lease.Release(context.WithoutCancel(ctx)) }() // it ends by itself otherwise
+	}
 	held, err := b.heldFor(ctx, session, refreshToken)
 	if err != nil {
 		return secret.Text{}, err
@@ -55,16 +67,20 @@ func (b *Broker) renewOnce(ctx context.Context, session string, refreshToken, ex
 		return held.JWT, nil
 	}
 	jwt, expires, err := ask(ctx)
-	if err != nil {
-		return secret.Text{}, err
-	}
 	renewed := *held
-	renewed.JWT, renewed.Expires = jwt, expires
-	// The browser has its JWT whether or not it can be kept.
-	if err := b.grants.replace(ctx, session, renewed); err != nil {
-		return jwt, nil //nolint:nilerr // the next one asks again
+	switch {
+	case errors.Is(err, upstream.ErrUnauthorized):
+		renewed.Expires = time.Time{} // the token is dead: the next sign-in must find out
+	case err != nil:
+		return secret.Text{}, err
+	default:
+		renewed.JWT, renewed.Expires = jwt, expires
 	}
-	return jwt, nil
+	// Whisp has spoken: the browser gets that whether or not it can be kept.
+	if keepErr := b.grants.swap(ctx, session, *held, renewed); keepErr != nil {
+		b.deps.Logger.WarnContext(ctx, "what a browser's refresh brought is not kept; the next sign-in asks again", "error", keepErr)
+	}
+	return jwt, err
 }
 
 // heldFor returns the session's grant if the refresh token is its.

@@ -18,7 +18,7 @@ type Renewals interface {
 	// Renew returns a JWT for the refresh token of a session: one that is newer than
 	// expired and has life left, or what ask gets. Of several callers one asks. An
 	// error that wraps [ErrNotShared] is no verdict: the caller asks by itself. Any
-	// other is that of ask.
+	// other is that of ask, [ErrUnauthorized] if the refresh token is dead.
 	Renew(ctx context.Context, session string, refreshToken, expired secret.Text, ask AskRenewal) (secret.Text, error)
 }
 
@@ -102,6 +102,9 @@ func (f *failure) reason() error {
 }
 
 func renewedJWT(a answer) (secret.Text, time.Time, error) {
+	if a.status == http.StatusUnauthorized {
+		return secret.Text{}, time.Time{}, ErrUnauthorized
+	}
 	jwt := bearer(a.header.Get("Authorization"))
 	if a.status != http.StatusOK || jwt.Empty() {
 		return secret.Text{}, time.Time{}, errVerdict

@@ -16,8 +16,10 @@
 // gives with missingkey=error (a test compares them), with these exceptions:
 //
 //   - a claim that is null is as good as missing: an error, not "<no value>";
-//   - numbers among the claims are also taken where a text or a number is asked for;
-//   - define, template, block, call, html, js and urlquery do not exist, nor do methods;
+//   - numbers among the claims are also taken where a text or a number is asked for,
+//     and all numbers compare by value: 5, 5.0 and a claim of 5 are equal;
+//   - define, template, block, call, html, js and urlquery do not exist, nor do methods,
+//     complex numbers, and formats with * or a width over 999;
 //   - time and output are bounded ([MaxSteps], [MaxOutput]), since lists among the claims
 //     may be as long as whoever made them likes.
 //

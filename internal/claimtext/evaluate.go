@@ -103,6 +103,8 @@ func (f *filling) argument(dot any, node parse.Node) (any, error) {
 		return f.pipeline(dot, n)
 	case *parse.IdentifierNode:
 		return f.call(dot, n.Ident, nil, nil)
+	case *parse.NilNode:
+		return nil, nil
 	case *parse.StringNode:
 		return n.Text, nil
 	case *parse.BoolNode:

@@ -273,7 +273,8 @@ func truth(value any) bool {
 	return err != nil || size > 0
 }
 
-// elements are what range goes through, an object in the order of its keys.
+// elements are what range goes through: an object in the order of its keys, and the
+// numbers below a number.
 func elements(value any) (keys, items []any, err error) {
 	switch v := value.(type) {
 	case []any:
@@ -286,6 +287,11 @@ func elements(value any) (keys, items []any, err error) {
 			keys, items = append(keys, name), append(items, v[name])
 		}
 		return keys, items, nil
+	case int:
+		for i := range min(v, MaxSteps+1) { // one more than there may be rounds
+			keys = append(keys, i)
+		}
+		return keys, keys, nil
 	case nil:
 		return nil, nil, nil
 	}

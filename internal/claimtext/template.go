@@ -37,34 +37,10 @@ func Parse(name, text string) (*Template, error) {
 		}
 		root = trees[tree].Root
 	}
-	if err := check(root); err != nil {
+	if err := checkList(root); err != nil {
 		return nil, fmt.Errorf("template: %s: %w", name, err)
 	}
 	return &Template{root}, nil
-}
-
-// check refuses what the parser knows and Fill does not.
-func check(list *parse.ListNode) error {
-	if list == nil {
-		return nil
-	}
-	for _, node := range list.Nodes {
-		var branch parse.BranchNode
-		switch n := node.(type) {
-		case *parse.TemplateNode:
-			return errors.New("template is not supported")
-		case *parse.IfNode:
-			branch = n.BranchNode
-		case *parse.WithNode:
-			branch = n.BranchNode
-		case *parse.RangeNode:
-			branch = n.BranchNode
-		}
-		if err := errors.Join(check(branch.List), check(branch.ElseList)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Fill returns the template's text for claims, which it does not change.
@@ -156,6 +132,9 @@ func (f *filling) loop(dot any, n *parse.RangeNode) error {
 	value, err := f.evaluate(dot, n.Pipe)
 	if err != nil {
 		return err
+	}
+	if _, number := value.(int); number && len(n.Pipe.Decl) > 1 {
+		return fmt.Errorf("range over %s: takes one variable", n.Pipe)
 	}
 	keys, items, err := elements(value)
 	if err != nil {

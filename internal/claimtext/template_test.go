@@ -81,6 +81,8 @@ var sameAsOriginal = map[string]string{
 	`{{printf "%s-%v-%q-%05d" .given_name .grade .nickname 42}}`:                                               `Alice-7-""-00042`,
 	`{{print "a" 1 2 "b"}}{{println .grade}}`:                                                                  "a1 2b7\n",
 	`{{if lt 1 2}}{{if ge 2.5 2.5}}{{if ne .given_name "Bob"}}{{if le "a" "b"}}ok{{end}}{{end}}{{end}}{{end}}`: `ok`,
+	`{{if ne .given_name nil}}some{{end}}{{if eq nil .given_name}}none{{end}}{{print nil}}`:                    `some<nil>`,
+	`{{range 3}}x{{end}}{{range $i := 2}}{{$i}}{{end}}`:                                                        `xxx01`,
 	`{{.template}}`: `{{.email}}`,
 	`{{(index .groups 1)}}{{(.address).locality}}`: `chessKöln`,
 	`{{.groups}}{{.address}}`:                      `[staff chess admins]map[lines:[Dom 1] locality:Köln]`,
@@ -121,28 +123,29 @@ func TestFillsBetter(t *testing.T) {
 
 func TestFillFails(t *testing.T) {
 	for text, want := range map[string]string{
-		`{{.nothing}}`:                   "no nothing",
-		`{{.middle_name}}`:               "is null",
-		`{{.middle_name.x}}`:             "no x in null",
-		`{{.given_name.x}}`:              "no x in a text",
-		`{{.groups.x}}`:                  "no x in a list",
-		`{{index .groups 3}}`:            "out of range",
-		`{{index .groups -1}}`:           "out of range",
-		`{{index .address "nothing"}}`:   "is null",
-		`{{index .address 1}}`:           "wants a name",
-		`{{index .given_name 0}}`:        "nothing to index in a text",
-		`{{slice .given_name 3 1}}`:      "out of range",
-		`{{slice .given_name 9}}`:        "out of range",
-		`{{lower .groups}}`:              "wants a text, got a list",
-		`{{lower .given_name .email}}`:   "wrong number of arguments",
-		`{{eq .groups .groups}}`:         "cannot be compared",
-		`{{eq .email_verified "true"}}`:  "cannot be compared",
-		`{{lt .email_verified .locked}}`: "cannot be compared",
-		`{{.given_name .email}}`:         "takes no arguments",
-		`{{range .given_name}}x{{end}}`:  "cannot go through a text",
-		`{{len .grade | len}}`:           "has no length",
-		`{{printf "%9999d" 1}}`:          "too long",
-		`{{printf "%*d" 9999 1}}`:        "takes no *",
+		`{{.nothing}}`:                                               "no nothing",
+		`{{.middle_name}}`:                                           "is null",
+		`{{.middle_name.x}}`:                                         "no x in null",
+		`{{.given_name.x}}`:                                          "no x in a text",
+		`{{.groups.x}}`:                                              "no x in a list",
+		`{{index .groups 3}}`:                                        "out of range",
+		`{{index .groups -1}}`:                                       "out of range",
+		`{{index .address "nothing"}}`:                               "is null",
+		`{{index .address 1}}`:                                       "wants a name",
+		`{{index .given_name 0}}`:                                    "nothing to index in a text",
+		`{{slice .given_name 3 1}}`:                                  "out of range",
+		`{{slice .given_name 9}}`:                                    "out of range",
+		`{{lower .groups}}`:                                          "wants a text, got a list",
+		`{{lower .given_name .email}}`:                               "wrong number of arguments",
+		`{{eq .groups .groups}}`:                                     "cannot be compared",
+		`{{eq .email_verified "true"}}`:                              "cannot be compared",
+		`{{lt .email_verified .locked}}`:                             "cannot be compared",
+		`{{.given_name .email}}`:                                     "takes no arguments",
+		`{{range .given_name}}x{{end}}`:                              "cannot go through a text",
+		`{{range $i, $e := 2}}x{{end}}`:                              "one variable",
+		`{{len .grade | len}}`:                                       "has no length",
+		`{{with "%9999d"}}{{printf . 1}}{{end}}`:                     "too long",
+		`{{with "%*d"}}{{printf . 9999 1}}{{end}}`:                   "takes no *",
 		`{{range .groups}}{{printf "%999s%999s%999s" . . .}}{{end}}`: "too long",
 		`{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{range $.groups}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}`: "too many steps",
 	} {
@@ -165,8 +168,12 @@ func TestParseRefuses(t *testing.T) {
 		`{{define "a"}}{{end}}x`:           "not supported",
 		`{{template "t"}}`:                 "not supported",
 		`{{if .x}}{{template "t"}}{{end}}`: "not supported",
-		`{{break}}`:                        "outside {{range}}",
-		`{{$y}}`:                           "undefined variable",
+		`{{printf "%9999d" .grade}}`:       "too long",
+		`{{if (print (printf "%*d" 9 1)).x}}{{end}}`: "takes no *",
+		`{{1i}}`:                             "is not supported",
+		`{{range .groups}}{{len 1i}}{{end}}`: "is not supported",
+		`{{break}}`:                          "outside {{range}}",
+		`{{$y}}`:                             "undefined variable",
 	} {
 		if _, err := claimtext.Parse("t", text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %q", text, err, want)
@@ -183,6 +190,9 @@ func TestLongLists(t *testing.T) {
 	}
 	claims["long"] = long
 	if got, err := fill(`{{range .long}}{{end}}`, claims); !errors.Is(err, claimtext.ErrTooMuch) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := fill(`{{range 1000000000000}}{{end}}`, claims); !errors.Is(err, claimtext.ErrTooMuch) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if got, err := fill(`{{range .long}}{{.}}{{break}}{{end}}{{len .long}}`, claims); err != nil || got != "x30000" {

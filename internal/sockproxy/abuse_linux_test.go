@@ -186,7 +186,7 @@ func vanish(t *testing.T, conn *net.TCPConn) {
 		t.Fatal(err)
 	}
 	failed := raw.Control(func(fd uintptr) {
-		err = syscall.AttachLsf(int(fd), []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET|syscall.BPF_K, 0)})
+		err = syscall.AttachLsf(int(fd), []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET|syscall.BPF_K, 0)}) //nolint:staticcheck // its successor is another module
 	})
 	if err := errors.Join(failed, err); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -146,6 +147,79 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 	if _, _, err := live.Read(t.Context()); err != nil {
 		t.Error("the socket meanwhile:", err)
+	}
+}
+
+// What a person did last is told to the store, however often that fails at first, and
+// a store in trouble is not asked again at every sweep.
+func TestLastActivityIsTold(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		hold bool  // all askers are busy
+		err  error // of the store
+	}{
+		{name: "askers busy", hold: true},
+		{name: "store down", err: errors.New("store is down")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			// The clients are not real, so nothing sweeps but this test.
+			now := time.Unix(1_000_000, 0)
+			cfg := DefaultConfig()
+			cfg.CheckInterval = setting.Duration(time.Hour)
+			sessions := &fakeSessions{}
+			sessions.set(time.Time{}, tt.err)
+			p := &Proxy{
+				cfg: &limits{}, sessions: sessions, log: slog.New(slog.DiscardHandler),
+				clock: func() time.Time { return now }, askers: make(chan struct{}, askersAtOnce),
+			}
+			p.cfg.Store(&cfg)
+			p.live = newLive(p.cfg, p.clock)
+			s := p.live.session(Caller{Session: "alice", User: "alice"})
+			s.tunnels = append(s.tunnels, &tunnel{})
+			sweep := func() (due bool) {
+				q := inquiry{left: 10}
+				q.take(s, now, &cfg)
+				p.inquire(&q)
+				if !tt.hold { // all have answered once each place has been free
+					for range askersAtOnce {
+						p.askers <- struct{}{}
+					}
+					for range askersAtOnce {
+						<-p.askers
+					}
+				}
+				return len(q.touch) > 0
+			}
+			now = now.Add(2 * time.Minute)
+			s.tunnels[0].up.bytes.Store(1)
+			s.tunnels[0].up.seen.Store(now.UnixNano()) // the last message
+			for tt.hold && len(p.askers) < cap(p.askers) {
+				p.askers <- struct{}{}
+			}
+			tries := 0
+			for range 120 {
+				now = now.Add(time.Second)
+				if sweep() {
+					tries++
+				}
+			}
+			if tries < 4 || tries > 9 { // every 15 to 30 s
+				t.Errorf("%d tries in 2 min", tries)
+			}
+			for tt.hold && len(p.askers) > 0 {
+				<-p.askers
+			}
+			tt.hold = false
+			sessions.set(now.Add(time.Hour), nil)
+			told := sessions.count()
+			for range 600 {
+				now = now.Add(time.Second)
+				sweep()
+			}
+			if got := sessions.count() - told; got != 1 {
+				t.Errorf("told %d times once the store was well", got)
+			}
+		})
 	}
 }
 

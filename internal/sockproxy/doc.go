@@ -17,6 +17,9 @@
 //	browser ──up──▶ Whisp       handshake.go checks the browser's handshake,
 //	browser ◀─down─ Whisp       answer.go makes our own with Whisp
 //
+// Whisp's name may have several addresses: a tunnel goes to any of them, spread
+// (nodes.go). How often one client address may begin something is bounded (rate.go).
+//
 // Only after Whisp's 101 is the browser's connection taken over; any other
 // answer becomes an ordinary HTTP answer. We negotiate no extension, so there
 // is no compression to bomb us with, and a subprotocol comes back only if the
@@ -44,14 +47,22 @@
 //	open ──session ended, drain, limit──────▶ closing: a Close frame each way at
 //	                                          the next frame boundary, then cut
 //
-// It lives no longer than its session: EndSession, the session's expiry and a
-// failed Sessions.Touch end it with 1000. [Proxy.Drain] ends all with 1012, spread evenly.
+// It lives no longer than its session: EndSession ends it with 1000, and so does what
+// the store answers when it is asked, which happens now and then for every session,
+// used or not (inquire.go). A store that does not answer ends nothing. [Proxy.Drain] ends
+// all with 1012, spread evenly.
+//
+// A flow that waits for a full dst does not read, and so does not see its src end. On
+// plain TCP the loop still hears of a browser's reset and cuts the tunnel. Over
+// TLS, and where there are no loops, the limit is write_timeout.
 //
 // # SockJS over HTTP
 //
 // Requests are passed on with an allow-list of headers and flushed as they come
 // (sockjs.go). The session id a ticket admitted stays admitted for that browser
-// session until it has been quiet for sockJSIdle.
+// session until it has been quiet for sockJSIdle. All its requests go to the node of Whisp
+// that answered the first. With a store that replicas share, they may arrive at
+// any replica (share.go).
 //
 // # What is not checked
 //

@@ -52,7 +52,7 @@ func (q *inquiry) take(s *liveSession, now time.Time, cfg *Config) {
 	}
 	switch {
 	case s.touchDue(now, cfg):
-		s.asking, s.touched = true, now
+		s.asking, s.tried = true, now
 		q.touch = append(q.touch, s)
 		q.left--
 	case s.peekDue(now, cfg):
@@ -64,9 +64,12 @@ func (q *inquiry) take(s *liveSession, now time.Time, cfg *Config) {
 
 // touchDue reports whether a client of s was active and the store has not heard of
 // it for a while. SockJS requests are seen by the server, which slides the session
-// itself.
+// itself. One that failed, or that nobody was free for, is due again after half an
+// interval at most: what a person did last must be told, by a store in trouble
+// too, or the session is idle too soon.
 func (s *liveSession) touchDue(now time.Time, cfg *Config) bool {
-	if now.Sub(s.touched) < s.period(cfg.TouchInterval.D()) {
+	interval := cfg.TouchInterval.D()
+	if now.Sub(s.touched) < s.period(interval) || now.Sub(s.tried) < s.period(interval/2) {
 		return false
 	}
 	for _, t := range s.tunnels {
@@ -155,14 +158,14 @@ func (p *Proxy) asker(questions []func(context.Context), next *atomic.Int64) {
 func (p *Proxy) touch(ctx context.Context, s *liveSession) {
 	expires, err := p.sessions.Touch(ctx, s.key)
 	if err == nil {
-		p.live.expires(s, expires)
+		p.live.slid(s, expires)
 	}
 	p.live.asked(p.clock(), s)
 	switch {
 	case errors.Is(err, ErrSessionEnded):
 		p.live.end(s.key, endExpired)
 	case err != nil:
-		p.log.Warn("realtime: session not touched", "error", err)
+		p.log.WarnContext(ctx, "realtime: session not touched", "error", err)
 	}
 }
 
@@ -174,7 +177,7 @@ func (p *Proxy) peek(ctx context.Context, batch []*liveSession) {
 	}
 	ended, err := p.sessions.Ended(ctx, keys)
 	if err != nil {
-		p.log.Warn("realtime: sessions not looked up", "error", err)
+		p.log.WarnContext(ctx, "realtime: sessions not looked up", "error", err)
 	}
 	p.live.asked(p.clock(), batch...)
 	for _, key := range ended {

@@ -50,6 +50,7 @@ type liveSession struct {
 
 	expires time.Time // zero: unknown
 	touched time.Time // when its idle time slid last
+	tried   time.Time // when that was to be done last
 	asked   time.Time // when the store last said, or could not say, that it lives
 	asking  bool      // a question is on its way
 	phase   uint32    // see period and heard
@@ -118,11 +119,12 @@ func (l *live) session(c Caller) *liveSession {
 	return s
 }
 
-// expires notes when a session ends if it is not used again.
-func (l *live) expires(s *liveSession, at time.Time) {
+// slid notes that the touch which was to be done has been, and when the session
+// ends if it is not used again. What its clients did since then is for the next.
+func (l *live) slid(s *liveSession, expires time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.expires = at
+	s.touched, s.expires = s.tried, expires
 }
 
 // asked notes that the store was asked about sessions at a time; zero: it was not,

@@ -80,7 +80,7 @@ func (p *Proxy) claim(ctx context.Context, k *sockSession) error {
 	}
 	stands, err := p.admissions.Claim(ctx, hashSock(k.id), encoded, shareLife)
 	if err != nil {
-		p.log.Warn("realtime: SockJS session not shared with other replicas", "error", err)
+		p.log.WarnContext(ctx, "realtime: SockJS session not shared with other replicas", "error", err)
 		return nil
 	}
 	var other admission
@@ -99,7 +99,7 @@ func (p *Proxy) renew(ctx context.Context, k *sockSession) {
 		err = p.admissions.Renew(ctx, hashSock(k.id), encoded, shareLife)
 	}
 	if err != nil {
-		p.log.Warn("realtime: SockJS session not shared with other replicas", "error", err)
+		p.log.WarnContext(ctx, "realtime: SockJS session not shared with other replicas", "error", err)
 	}
 	k.wasShared() // if it was not, trying again is not more urgent
 }
@@ -111,6 +111,6 @@ func (p *Proxy) forget(ctx context.Context, k *sockSession) {
 		return
 	}
 	if err := p.admissions.Withdraw(context.WithoutCancel(ctx), hashSock(k.id)); err != nil {
-		p.log.Warn("realtime: SockJS session not withdrawn", "error", err)
+		p.log.WarnContext(ctx, "realtime: SockJS session not withdrawn", "error", err)
 	}
 }

@@ -62,9 +62,17 @@ func groupsOf(s *Session) []Group {
 // enlist writes the session into the sets of its groups.
 func (s *Sessions) enlist(ctx context.Context, of *Session) error {
 	for _, group := range groupsOf(of) {
-		if err := s.deps.Store.Add(ctx, group.set, of.Key, of.Expires.Sub(s.deps.Clock())+indexSlack); err != nil {
-			return unavailable(err)
+		if err := s.join(ctx, group, of.Key, of.Expires); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// join makes a session that ends at a time a member of a group.
+func (s *Sessions) join(ctx context.Context, group Group, key string, expires time.Time) error {
+	if err := s.deps.Store.Add(ctx, group.set, key, expires.Sub(s.deps.Clock())+indexSlack); err != nil {
+		return unavailable(err)
 	}
 	return nil
 }
@@ -92,7 +100,8 @@ func (s *Sessions) EndGroup(ctx context.Context, group Group, then func(ctx cont
 	return s.endMembers(ctx, group, members, then)
 }
 
-// EndOne is EndGroup for the session of the group that has this [Entry].Handle.
+// EndOne is EndGroup for the session of the group that has this [Entry].Handle. What
+// failed of one that lingered behind it comes again with EndGroup only.
 func (s *Sessions) EndOne(ctx context.Context, group Group, handle string, then func(ctx context.Context, key string) error) (ended int, err error) {
 	members, err := s.deps.Store.Members(ctx, group.set)
 	if err != nil {
@@ -129,27 +138,37 @@ func (s *Sessions) endMembers(ctx context.Context, group Group, keys []string, t
 	return ended, errors.Join(failed...)
 }
 
+// endMember ends the session and the one that may linger behind it, all before it
+// calls then for any. The record names that other one and goes: so it becomes a
+// member of the group itself until its then has succeeded.
 func (s *Sessions) endMember(ctx context.Context, group Group, key string, then func(context.Context, string) error) (alive bool, err error) {
 	// What cannot be read is ended all the same.
 	found, readErr := s.byKey(ctx, key, true)
 	alive = readErr == nil
 	keys := []string{key}
 	if alive && found.Previous != "" {
-		keys = append(keys, found.Previous)
+		if err := s.join(ctx, group, found.Previous, found.Expires); err != nil {
+			return false, err
+		}
+		keys = []string{found.Previous, key}
 	}
 	for _, each := range keys {
 		if err := s.remove(ctx, each); err != nil {
 			return false, err
 		}
+	}
+	var failed []error
+	for _, each := range keys {
 		if err := then(ctx, each); err != nil {
-			return alive, err
+			failed = append(failed, err)
+			continue
 		}
+		if each == key && alive {
+			s.delist(ctx, found)
+		}
+		_ = s.deps.Store.Remove(ctx, group.set, each) // it expires otherwise
 	}
-	if alive {
-		s.delist(ctx, found)
-	}
-	_ = s.deps.Store.Remove(ctx, group.set, key) // it expires otherwise
-	return alive, nil
+	return alive, errors.Join(failed...)
 }
 
 // Entry is a session as administrators see it.

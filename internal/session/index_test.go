@@ -217,6 +217,41 @@ func TestEndGroupTakesLingeringAlong(t *testing.T) {
 	}
 }
 
+// That holds when the first call fails and the session that named the lingering one is
+// gone; a repetition is about both.
+func TestEndGroupTakesLingeringAlongDespiteAFailure(t *testing.T) {
+	f := newFixture(t, "https://app.example.com")
+	old := f.login(t, withSID("old"))
+	next, value, err := f.Start(t.Context(), alice, withSID("new"), old)
+	must(t, err)
+	_, err = f.Supersede(t.Context(), old, next)
+	must(t, err)
+	group := session.OfProviderSession(alice.Issuer, "new")
+	want := []string{session.KeyOf(old), session.KeyOf(value)}
+	slices.Sort(want)
+	e := ender{err: problem.StoreUnavailable()}
+	for range 2 {
+		if _, err := f.EndGroup(t.Context(), group, e.then); problem.From(err).Code != "store_unavailable" {
+			t.Errorf("%v; want store_unavailable", err)
+		}
+		if f.alive(t, old) || f.alive(t, value) {
+			t.Error("a session lives on")
+		}
+		if got := e.took(); !slices.Equal(got, want) {
+			t.Errorf("then was called for %v", got)
+		}
+	}
+	e.err = nil
+	for _, want := range [][]string{want, nil} {
+		if _, err := f.EndGroup(t.Context(), group, e.then); err != nil {
+			t.Error(err)
+		}
+		if got := e.took(); !slices.Equal(got, want) {
+			t.Errorf("the store is well: then was called for %v", got)
+		}
+	}
+}
+
 func TestLoginThatALogoutOvertook(t *testing.T) {
 	at := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	sid, everywhere := session.OfProviderSession(alice.Issuer, "one"), session.OfIdentity(alice)

@@ -73,7 +73,7 @@ func TestNodesAreWhisp(t *testing.T) {
 			if err == nil {
 				_ = conn.Close()
 			}
-			request := (&http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: address, Path: "/"}, Host: test.host}).WithContext(t.Context())
+			request := (&http.Request{Method: http.MethodGet, Header: http.Header{}, URL: &url.URL{Scheme: "https", Host: address, Path: "/"}, Host: test.host}).WithContext(t.Context())
 			response, err := endpoint.RealtimeTransport().RoundTrip(request)
 			if (err == nil) != test.good {
 				t.Errorf("SockJS: %v", err)

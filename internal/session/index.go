@@ -224,30 +224,60 @@ func handleOf(key string) string {
 
 // RefuseLate makes [Sessions.Start] refuse logins to the group for which the
 // provider issued the ID token at that time or before: a login may be half done
-// when the logout comes that it would undo. Times are the provider's, in whole
-// seconds.
+// when the logout comes that it would undo. A refresh that joins the group is
+// refused alike. Times are the provider's, in whole seconds, so a login of the
+// logout's second is refused, whichever was first. Logouts may come in any order:
+// the latest time counts.
 func (s *Sessions) RefuseLate(ctx context.Context, group Group, at time.Time) error {
-	if err := s.deps.Store.Set(ctx, lateKey(group), strconv.AppendInt(nil, at.Unix(), 10), lateLogin); err != nil {
+	mark := func() error { return s.markLate(ctx, group, at.Unix()) }
+	err := locked(ctx, s.deps.Store, lateKey(group), mark)
+	if errors.Is(err, store.ErrLocked) {
+		return mark() // whoever died with the lock must not keep a logout from its work
+	}
+	return err
+}
+
+func (s *Sessions) markLate(ctx context.Context, group Group, until int64) error {
+	earlier, marked, err := s.lateUntil(ctx, group)
+	if err != nil {
+		return err
+	}
+	if marked {
+		until = max(until, earlier)
+	}
+	if err := s.deps.Store.Set(ctx, lateKey(group), strconv.AppendInt(nil, until, 10), lateLogin); err != nil {
 		return unavailable(err)
 	}
 	return nil
 }
 
-// late reports whether a logout overtook the login that began this session.
+// lateUntil is up to which of the provider's seconds logins to the group are
+// refused, if any are.
+func (s *Sessions) lateUntil(ctx context.Context, group Group) (at int64, marked bool, err error) {
+	raw, err := s.deps.Store.Get(ctx, lateKey(group))
+	switch {
+	case lost(err):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, unavailable(err)
+	}
+	at, err = strconv.ParseInt(string(raw), 10, 64)
+	return at, err == nil, nil
+}
+
+// late reports whether a logout overtook the login, or the refresh, that made this of
+// the session.
 func (s *Sessions) late(ctx context.Context, started *Session) (bool, error) {
 	issued := started.Tokens.IssuedAt
 	if issued.IsZero() {
 		return false, nil
 	}
 	for _, group := range groupsOf(started) {
-		raw, err := s.deps.Store.Get(ctx, lateKey(group))
-		switch {
-		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrSealed):
-			continue
-		case err != nil:
-			return false, unavailable(err)
+		at, marked, err := s.lateUntil(ctx, group)
+		if err != nil {
+			return false, err
 		}
-		if at, err := strconv.ParseInt(string(raw), 10, 64); err == nil && issued.Unix() <= at {
+		if marked && issued.Unix() <= at {
 			return true, nil
 		}
 	}

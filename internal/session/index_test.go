@@ -286,6 +286,28 @@ func TestLoginThatALogoutOvertook(t *testing.T) {
 	}
 }
 
+// Logouts that come in another order than they were made refuse what the latest does.
+func TestOlderLogoutDoesNotOvertakeANewerOne(t *testing.T) {
+	at := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+	f := newFixture(t, "https://app.example.com")
+	group := session.OfProviderSession(alice.Issuer, "one")
+	for _, logout := range []time.Time{at, at.Add(-time.Minute)} {
+		must(t, f.RefuseLate(t.Context(), group, logout))
+	}
+	login := func(issued time.Time) error {
+		_, _, err := f.Start(t.Context(), alice, identity.ProviderTokens{SessionID: "one", IssuedAt: issued}, secret.Text{})
+		return err
+	}
+	if err := login(at); problem.From(err).Code != "login_rejected" {
+		t.Errorf("a login before the newer logout: %v", err)
+	}
+	must(t, f.RefuseLate(t.Context(), group, at.Add(time.Minute)))
+	if err := login(at.Add(time.Minute)); problem.From(err).Code != "login_rejected" {
+		t.Errorf("a login before the newest logout: %v", err)
+	}
+	must(t, login(at.Add(time.Minute+time.Second)))
+}
+
 func TestIndexFailure(t *testing.T) {
 	t.Run("at login: no session that could not be found", func(t *testing.T) {
 		f := newFixture(t, "https://app.example.com")

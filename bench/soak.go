@@ -241,9 +241,9 @@ func (s *soak) look(ctx context.Context) (remains, error) {
 			return r, err
 		}
 	}
-	_, inUse, _ := strings.Cut(profile.body, "# HeapInuse = ")
-	inUse, _, _ = strings.Cut(inUse, "\n")
-	if r.heap, err = strconv.ParseInt(inUse, 10, 64); err != nil {
+	_, alive, _ := strings.Cut(profile.body, "# HeapAlloc = ")
+	alive, _, _ = strings.Cut(alive, "\n")
+	if r.heap, err = strconv.ParseInt(alive, 10, 64); err != nil {
 		return r, fmt.Errorf("heap profile: %w", err)
 	}
 	for name, to := range map[string]*int{
@@ -295,7 +295,7 @@ func grown(before, after map[string]float64) string {
 func (s *soak) report(out *report, took time.Duration, fresh, warm, after remains) {
 	name := s.process.name
 	out.line("")
-	out.line("%-34s %10s %10s %10s", "Soak: "+took.Round(time.Second).String()+" of churn", "fresh", "warmed up", "after")
+	out.line("%-34s %10s %10s %10s", "Soak of "+name+", "+took.Round(time.Second).String(), "fresh", "warmed up", "after")
 	number := func(what string, of func(remains) int, target string, met bool) {
 		out.line("  %-32s %10d %10d %10d  %s", what, of(fresh), of(warm), of(after), out.target("soak: "+what+" of "+name, met, target))
 	}
@@ -307,7 +307,7 @@ func (s *soak) report(out *report, took time.Duration, fresh, warm, after remain
 		out.line("  %-32s %10s %10s %10s  %s", what, mib(of(fresh)), mib(of(warm)), mib(of(after)),
 			out.target("soak: "+what+" of "+name, of(after) <= of(warm)+more, fmt.Sprintf("≤ warmed up + %d MiB", more>>20)))
 	}
-	memory("heap in use, garbage collected", func(r remains) int64 { return r.heap }, moreHeap)
+	memory("heap alive, garbage collected", func(r remains) int64 { return r.heap }, moreHeap)
 	memory("RSS", func(r remains) int64 { return r.rss }, moreRSS)
 	number("sockets open", func(r remains) int { return r.sockets }, "0", after.sockets == 0)
 	number("SockJS sessions", func(r remains) int { return r.sockJS }, "0", after.sockJS == 0)

@@ -4,13 +4,19 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) == roleUpstream { // startHelper started this binary again
+		exit(serveUpstream(os.Stdin, os.Stdout))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestAnswerLength(t *testing.T) {
 	for _, test := range []struct {
@@ -54,6 +60,18 @@ func TestFramesOfEveryLengthAreParsedWhole(t *testing.T) {
 	}
 }
 
+func TestMessagesCarryTheirText(t *testing.T) {
+	for _, text := range []string{"", tellReset} {
+		f, complete := parseFrame(clientMessage([]byte(text)))
+		for i := range f.payload {
+			f.payload[i] ^= f.mask[i&3]
+		}
+		if !complete || string(f.payload) != text {
+			t.Errorf("%q became %q, complete: %t", text, f.payload, complete)
+		}
+	}
+}
+
 func TestHandshakeAnswerIsTheOneOfRFC6455(t *testing.T) {
 	// Section 1.3 has key and answer.
 	answer := switching([]byte("GET /chat HTTP/1.1\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"))
@@ -68,6 +86,9 @@ func TestRatioComparesWithinARound(t *testing.T) {
 	slow := []sample{{rate: 50}, {rate: 5}, {rate: 50}}
 	if got := ratio(slow, fast, rate); got != 0.5 {
 		t.Errorf("ratio = %v, want 0.5", got)
+	}
+	if got := middleHalf([]sample{{rate: 1}, {rate: 9}, {rate: 3}, {rate: 2}}, []sample{{rate: 1}, {rate: 1}, {rate: 1}, {rate: 1}}, rate); got != "2.00 to 3.00" {
+		t.Errorf("middle half = %s", got)
 	}
 	p50, p99 := percentiles([]time.Duration{3, 1, 2})
 	if p50 != 2 || p99 != 3 {

@@ -39,6 +39,9 @@ func checkBranch(n parse.BranchNode) error {
 
 func checkPipe(pipe *parse.PipeNode) error {
 	for _, command := range pipe.Cmds {
+		if command.Args[0].Type() == parse.NodeNil {
+			return errors.New("nil is not a command")
+		}
 		for _, argument := range command.Args {
 			if err := checkArgument(argument); err != nil {
 				return err

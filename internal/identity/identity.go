@@ -65,6 +65,6 @@ type ProviderTokens struct {
 	// SessionID is the sid claim (OpenID Connect Front-Channel Logout 1.0 section 3), if any.
 	SessionID string
 	// IssuedAt is the iat claim of the ID token; zero if there was none. It is for
-	// the moment of the login and not kept with a session.
+	// the moment of the login or refresh and not kept with a session.
 	IssuedAt time.Time
 }

@@ -368,3 +368,39 @@ func TestEndGroupDuringRefresh(t *testing.T) {
 		t.Error("the session is back")
 	}
 }
+
+// A refresh may make the session part of another sign-in at the provider, which was
+// logged out before the session could be found there.
+func TestRefreshThatALogoutOvertook(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sid   string        // of the refreshed token
+		after time.Duration // from the logout to that token
+		ends  bool
+	}{
+		"issued before the logout":   {"two", -time.Second, true},
+		"issued after the logout":    {"two", time.Second, false},
+		"another sign-in's":          {"three", -time.Second, false},
+		"the session's own as before": {"one", -time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, "https://app.example.com")
+			value := f.login(t, identity.ProviderTokens{RefreshToken: secret.New("r0"), AccessExpires: f.clock().Add(time.Second), SessionID: "one"})
+			group := session.OfProviderSession(alice.Issuer, "two")
+			var e ender
+			f.provider.sid, f.provider.issued = tt.sid, f.clock().Add(tt.after)
+			f.provider.during = func() {
+				must(t, f.RefuseLate(t.Context(), group, f.clock()))
+				if ended, err := f.EndGroup(t.Context(), group, e.then); ended != 0 || err != nil {
+					t.Errorf("%d ended, %v", ended, err)
+				}
+			}
+			_, err := f.Find(t.Context(), value, false)
+			if tt.ends != errors.Is(err, session.ErrNone) || tt.ends == f.alive(t, value) {
+				t.Errorf("%v; alive: %v", err, f.alive(t, value))
+			}
+			if tt.ends && f.members(t, group)+f.members(t, session.OfIdentity(alice)) != 0 {
+				t.Error("it is still listed")
+			}
+		})
+	}
+}

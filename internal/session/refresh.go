@@ -81,10 +81,15 @@ func (s *Sessions) refreshOnce(ctx context.Context, key string) (*Session, error
 func (s *Sessions) renew(ctx context.Context, current *Session, tokens identity.ProviderTokens) (*Session, error) {
 	renewed := *current
 	renewed.Tokens = tokens
-	if err := s.enlist(ctx, &renewed); err != nil {
+	late, err := s.rejoin(ctx, current, &renewed)
+	if err != nil {
 		// Better found by what it was than not saved. It stands there already.
 		s.deps.Logger.WarnContext(ctx, "session not listed anew", "error", err)
 		renewed.Tokens.SessionID = current.Tokens.SessionID
+	}
+	if late {
+		s.delist(ctx, &renewed)
+		return nil, s.endedByProvider(ctx, current)
 	}
 	encoded, err := encode(&renewed)
 	if err != nil {
@@ -98,6 +103,18 @@ func (s *Sessions) renew(ctx context.Context, current *Session, tokens identity.
 		return nil, ErrNone
 	}
 	return &renewed, nil
+}
+
+// rejoin lists the session anew. late: it became part of another sign-in at the
+// provider, and a logout of that one came before it could be found there.
+func (s *Sessions) rejoin(ctx context.Context, current, renewed *Session) (late bool, err error) {
+	if err := s.enlist(ctx, renewed); err != nil {
+		return false, err
+	}
+	if renewed.Tokens.SessionID == current.Tokens.SessionID {
+		return false, nil
+	}
+	return s.late(ctx, renewed)
 }
 
 // endedByProvider returns [ErrNone], or why the session could not be ended.

@@ -334,6 +334,7 @@ type provider struct {
 	mu     sync.Mutex
 	err    error
 	sid    string
+	issued time.Time // of the ID token
 	during func()
 }
 
@@ -350,7 +351,7 @@ func (p *provider) Refresh(_ context.Context, old identity.ProviderTokens, _ str
 		return identity.ProviderTokens{}, p.err
 	}
 	return identity.ProviderTokens{
-		RefreshToken: secret.New(fmt.Sprintf("r%d", n)), AccessExpires: old.AccessExpires.Add(time.Hour), SessionID: p.sid,
+		RefreshToken: secret.New(fmt.Sprintf("r%d", n)), AccessExpires: old.AccessExpires.Add(time.Hour), SessionID: p.sid, IssuedAt: p.issued,
 	}, nil
 }
 

@@ -83,6 +83,8 @@ func TestChartRenders(t *testing.T) {
 		"minimal": {"ConfigMap", "Deployment", "Pod", "Service", "Service", "ServiceAccount"},
 		"redis":   {"ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "Service", "Service", "ServiceAccount"},
 		"sidecar": {"ConfigMap", "Pod", "PrometheusRule", "Service", "Service", "ServiceMonitor"},
+		"sentinel": {"ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Secret", "Service", "Service",
+			"ServiceAccount"},
 		"gateway": {"ConfigMap", "Deployment", "HTTPRoute", "Pod", "Service", "Service", "ServiceAccount"},
 		"everything": {"ConfigMap", "Deployment", "HTTPRoute", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "Pod",
 			"PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "Service", "ServiceAccount", "ServiceMonitor"},

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +142,7 @@ func containerPort(pod corev1.PodSpec, wanted string) int32 {
 }
 
 func TestChartSelectorsAgree(t *testing.T) {
-	for _, name := range []string{"minimal", "redis", "gateway", "everything"} {
+	for _, name := range []string{"minimal", "redis", "sentinel", "gateway", "everything"} {
 		t.Run(name, func(t *testing.T) {
 			all, _ := rendered(t, name)
 			checkServices(t, all)
@@ -227,9 +229,10 @@ func TestChartPortsFitTheConfiguration(t *testing.T) {
 // sends all its sockets away at once.
 func TestChartPodsMayTakeAsLongAsTheyNeed(t *testing.T) {
 	for name, want := range map[string]int64{
-		"Deployment/chat-whisp-bff minimal": 5 + 20 + 15 + 10,
-		"Deployment/chat-whisp-bff redis":   2 + 90 + 30 + 10, // 1500ms, 1m30s, 30s
-		"Deployment/chat-front everything":  3 + 5 + 20 + 15 + 10,
+		"Deployment/chat-whisp-bff minimal":  5 + 20 + 15 + 10,
+		"Deployment/chat-whisp-bff redis":    2 + 90 + 30 + 10, // 1500ms, 1m30s, 30s
+		"Deployment/chat-whisp-bff sentinel": 0 + 20 + 15 + 10, // shutdown_delay: 0, without a unit
+		"Deployment/chat-front everything":   3 + 5 + 20 + 15 + 10,
 	} {
 		deployment, values, _ := strings.Cut(name, " ")
 		all, _ := rendered(t, values)
@@ -250,6 +253,32 @@ func TestChartRedisURL(t *testing.T) {
 	all, _ = rendered(t, "everything")
 	if _, config = configOf(t, all, "chat-front"); !slices.Equal(config.Store.Redis.Addresses, []string{"redis.data.svc.cluster.local:6379"}) || config.Store.Redis.TLS.Enabled {
 		t.Errorf("without a port: %+v", config.Store)
+	}
+}
+
+// TestChartConfigWins: what stands in config is neither replaced by what the
+// chart computes nor mixed with it.
+func TestChartConfigWins(t *testing.T) {
+	all, _ := rendered(t, "sentinel")
+	text, _ := configOf(t, all, "chat-whisp-bff")
+	var rendered map[string]any
+	if err := yaml.Unmarshal([]byte(text), &rendered); err != nil {
+		t.Fatal(err)
+	}
+	given := readValues(t, "values/sentinel.yaml")["config"].(map[string]any)
+	for name, section := range given {
+		section, ok := section.(map[string]any)
+		if !ok {
+			continue
+		}
+		for key, want := range section {
+			if got := rendered[name].(map[string]any)[key]; !reflect.DeepEqual(got, want) {
+				t.Errorf("%s.%s is %v, config has %v", name, key, got, want)
+			}
+		}
+	}
+	if got := rendered["server"].(map[string]any)["admin_listen"]; got != ":9090" {
+		t.Errorf("beside other keys of server, admin_listen is %v", got)
 	}
 }
 
@@ -366,8 +395,11 @@ func secretFiles(config, dir string) map[string]bool {
 	return found
 }
 
+// secretVariable finds secrets that come from the environment.
+var secretVariable = regexp.MustCompile(`\benv: ([A-Z_]+)`)
+
 // validate runs `whisp-bff validate` over a configuration whose secrets lie
-// below dir; it makes them.
+// below dir, or in the environment; it makes them.
 func validate(t *testing.T, config, dir string) {
 	t.Helper()
 	files := secretFiles(config, dir)
@@ -385,7 +417,12 @@ func validate(t *testing.T, config, dir string) {
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(config, dir, here+"/")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(binary(t), "validate", "--config", path).CombinedOutput()
+	command := exec.Command(binary(t), "validate", "--config", path)
+	command.Env = os.Environ()
+	for _, found := range secretVariable.FindAllStringSubmatch(config, -1) {
+		command.Env = append(command.Env, found[1]+"="+strings.Repeat(found[1]+"-", 8))
+	}
+	out, err := command.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "is valid") {
 		t.Errorf("%v\n%s\nof\n%s", err, out, config)
 	}

@@ -1,6 +1,7 @@
 {{/*
 The configuration file: the values below "config", and what the chart knows
-better. What stands in "config" wins.
+better. What stands in "config" wins, key by key: a secret there is taken as it
+is, and not mixed with the file that the chart would name.
 */}}
 {{- define "whisp-bff.config" -}}
 {{- toYaml (include "whisp-bff.configValues" . | fromYaml) -}}
@@ -22,9 +23,20 @@ better. What stands in "config" wins.
 {{- $_ := set $computed "app" (dict "url" (printf "http://127.0.0.1:%d" (int .Values.sidecar.appPort))) -}}
 {{- end -}}
 {{- if .Values.redis.url -}}
+{{- if .Values.config.store -}}
+{{- fail "redis.url and config.store are both set, and would be two stores in one: write all of the store in config.store, or only redis.url" -}}
+{{- end -}}
 {{- $_ := set $computed "store" (include "whisp-bff.store" . | fromYaml) -}}
 {{- end -}}
-{{- toYaml (merge (deepCopy .Values.config) $computed) -}}
+{{- $config := deepCopy .Values.config -}}
+{{- range $name, $section := $computed -}}
+{{- $own := get $config $name | default dict -}}
+{{- range $key, $value := $section -}}
+{{- if kindIs "invalid" (index $own $key) }}{{ $_ := set $own $key $value }}{{ end -}}
+{{- end -}}
+{{- $_ := set $config $name $own -}}
+{{- end -}}
+{{- toYaml $config -}}
 {{- end -}}
 
 {{- define "whisp-bff.secretDir" -}}/run/secrets/whisp-bff{{- end -}}
@@ -110,14 +122,12 @@ Mistakes that would only show at run time, or to the people who use the app.
 {{- end -}}
 {{- end -}}
 
-{{/* The keys that the Secret must have. */}}
+{{/* The keys that the Secret must have: what the configuration reads from it. */}}
 {{- define "whisp-bff.secretKeys" -}}
-{{- $keys := .Values.secret.keys -}}
-{{- $needed := concat $keys.apiKeys $keys.masterSecrets -}}
-{{- if and $keys.clientSecret (include "whisp-bff.logsIn" .) -}}{{- $needed = append $needed $keys.clientSecret -}}{{- end -}}
-{{- if .Values.redis.url -}}{{- $needed = concat $needed $keys.sealKeys (compact (list $keys.redisPassword)) -}}{{- end -}}
-{{- if $keys.adminToken -}}{{- $needed = append $needed $keys.adminToken -}}{{- end -}}
-{{- toYaml $needed -}}
+{{- $files := regexFindAll (printf "%s/[-._a-zA-Z0-9]+" (include "whisp-bff.secretDir" .)) (include "whisp-bff.configValues" .) -1 -}}
+{{- range $files | uniq }}
+- {{ base . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* Whole seconds, rounded up, of a duration such as 300ms, 1m30s or 12h. */}}
@@ -139,9 +149,9 @@ The defaults are whisp-bff's own.
 {{- define "whisp-bff.terminationGracePeriodSeconds" -}}
 {{- $config := include "whisp-bff.configValues" . | fromYaml -}}
 {{- add (int .Values.preStopSeconds)
-  (include "whisp-bff.seconds" (dig "server" "shutdown_delay" "0s" $config) | int)
-  (include "whisp-bff.seconds" (dig "realtime" "drain" "20s" $config) | int)
-  (include "whisp-bff.seconds" (dig "server" "shutdown_timeout" "15s" $config) | int)
+  (include "whisp-bff.seconds" (dig "server" "shutdown_delay" "0s" $config | toString) | int)
+  (include "whisp-bff.seconds" (dig "realtime" "drain" "20s" $config | toString) | int)
+  (include "whisp-bff.seconds" (dig "server" "shutdown_timeout" "15s" $config | toString) | int)
   10 -}}
 {{- end -}}
 

@@ -173,6 +173,76 @@ func TestChartRefuses(t *testing.T) {
 	}
 }
 
+// TestChartRefusesSecretsInConfig: in every place where the configuration takes
+// a secret, and in none where it takes something else.
+func TestChartRefusesSecretsInConfig(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "config.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema configSchema
+	if err := yaml.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	secrets, others := map[string]any{}, map[string]any{}
+	schema.places("config", func(v any) any { return v }, secrets, others)
+	if len(secrets) < 12 || len(others) < 6 {
+		t.Fatalf("found %d secrets and %d maps of text in the schema", len(secrets), len(others))
+	}
+	for path, config := range secrets {
+		values := map[string]any{}
+		chartutil.CoalesceTables(values, map[string]any{"config": config})
+		chartutil.CoalesceTables(values, readValues(t, "values/minimal.yaml"))
+		_, _, err := render(chartDir, values)
+		if err == nil || !strings.Contains(err.Error(), path+": a secret written out") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for path, config := range others {
+		values := map[string]any{}
+		chartutil.CoalesceTables(values, map[string]any{"config": config})
+		chartutil.CoalesceTables(values, readValues(t, "values/minimal.yaml"))
+		if _, _, err := render(chartDir, values); err != nil {
+			t.Errorf("%s with something that is named value: %v", path, err)
+		}
+	}
+}
+
+// configSchema is what the test reads of config.schema.json.
+type configSchema struct {
+	Ref        string                  `json:"$ref"`
+	AllOf      []configSchema          `json:"allOf"`
+	Properties map[string]configSchema `json:"properties"`
+	Items      *configSchema           `json:"items"`
+	Additional any                     `json:"additionalProperties"`
+}
+
+// places collects, by path, configurations with one secret written out each, and
+// such with one entry named "value" in a map of text. wrap puts what stands at
+// path into the configuration around it.
+func (s configSchema) places(path string, wrap func(any) any, secrets, others map[string]any) {
+	written := map[string]any{"value": "hunter2"}
+	for _, part := range s.AllOf {
+		part.places(path, wrap, secrets, others)
+	}
+	if s.Ref == "#/definitions/secret" {
+		secrets[path] = wrap(written)
+	}
+	for name, property := range s.Properties {
+		property.places(path+"."+name, func(v any) any { return wrap(map[string]any{name: v}) }, secrets, others)
+	}
+	if s.Items != nil {
+		s.Items.places(path+"[0]", func(v any) any { return wrap([]any{v}) }, secrets, others)
+	}
+	switch of, _ := yaml.Marshal(s.Additional); {
+	case strings.Contains(string(of), "definitions/secret"):
+		secrets[path+".a"] = wrap(map[string]any{"a": written})
+		secrets[path+".value"] = wrap(map[string]any{"value": written})
+	case strings.Contains(string(of), "definitions/text"):
+		others[path] = wrap(written)
+	}
+}
+
 // TestChartRulesAreTheRules: a chart can not reach files outside, so it has a
 // copy, which must be one.
 func TestChartRulesAreTheRules(t *testing.T) {

@@ -88,9 +88,32 @@ seal_keys: {{- include "whisp-bff.files" .Values.secret.keys.sealKeys | nindent 
 {{- end -}}
 
 {{/*
+Where a value has secrets written out, one path a line: it is given the value
+and its path. In the maps that are not looked into, every key is a name of
+somebody's choice: of a header, a claim or a parameter.
+*/}}
+{{- define "whisp-bff.writtenOut" -}}
+{{- $value := index . 0 -}}
+{{- $path := index . 1 -}}
+{{- if kindIs "slice" $value -}}
+{{- range $i, $inner := $value }}{{ include "whisp-bff.writtenOut" (list $inner (printf "%s[%d]" $path $i)) }}{{ end -}}
+{{- else if kindIs "map" $value -}}
+{{- range $key, $inner := $value -}}
+{{- if and (eq $key "value") (not (kindIs "map" $inner)) }}{{ println $path -}}
+{{- else if not (has $key (list "headers" "claims" "list_claims" "extra_authorize_params")) -}}
+{{- include "whisp-bff.writtenOut" (list $inner (printf "%s.%s" $path $key)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
 Mistakes that would only show at run time, or to the people who use the app.
 */}}
 {{- define "whisp-bff.check" -}}
+{{- with include "whisp-bff.writtenOut" (list .Values.config "config") | trim -}}
+{{- fail (printf "%s: a secret written out, which everybody sees who may read ConfigMaps; put it into the Secret (secret.existing) and write {file: %s/<its key>}, or {env: <variable>} with extraEnv" (splitList "\n" . | join ", ") (include "whisp-bff.secretDir" .)) -}}
+{{- end -}}
 {{- $config := include "whisp-bff.configValues" . | fromYaml -}}
 {{- if and .Values.secret.existing .Values.secret.values -}}
 {{- fail "secret.existing and secret.values are both set: name a Secret of yours, or have one made, not both" -}}

@@ -2,7 +2,9 @@ package session_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/problem"
 	"github.com/whisp-bff/whisp-bff/internal/secret"
 	"github.com/whisp-bff/whisp-bff/internal/session"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
+	"github.com/whisp-bff/whisp-bff/internal/store"
 )
 
 // ender notes whom EndGroup hands on.
@@ -377,9 +381,9 @@ func TestRefreshThatALogoutOvertook(t *testing.T) {
 		after time.Duration // from the logout to that token
 		ends  bool
 	}{
-		"issued before the logout":   {"two", -time.Second, true},
-		"issued after the logout":    {"two", time.Second, false},
-		"another sign-in's":          {"three", -time.Second, false},
+		"issued before the logout":    {"two", -time.Second, true},
+		"issued after the logout":     {"two", time.Second, false},
+		"another sign-in's":           {"three", -time.Second, false},
 		"the session's own as before": {"one", -time.Second, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -402,5 +406,65 @@ func TestRefreshThatALogoutOvertook(t *testing.T) {
 				t.Error("it is still listed")
 			}
 		})
+	}
+}
+
+// countedSets counts what is added, and is durable or not.
+type countedSets struct {
+	*store.Memory
+	durable bool
+	added   int
+}
+
+func (c *countedSets) Durable() bool { return c.durable }
+
+func (c *countedSets) Add(ctx context.Context, set, member string, ttl time.Duration) error {
+	c.added++
+	return c.Memory.Add(ctx, set, member, ttl)
+}
+
+// A session in use is found, however many sessions came since it began. In memory that
+// costs its two memberships a minute, in a store that drops none nothing.
+func TestASessionInUseIsFound(t *testing.T) {
+	for _, durable := range []bool{false, true} {
+		now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+		clock := func() time.Time { return now }
+		cfg := store.DefaultConfig()
+		cfg.MaxEntries = 640
+		counted := &countedSets{Memory: store.NewMemory(cfg, clock), durable: durable}
+		sessions := session.New(session.DefaultConfig(), session.Deps{
+			Store: counted, Clock: clock, Logger: slog.New(slog.DiscardHandler), PublicURL: setting.MustURL("https://app.example.com"),
+		})
+		_, value, err := sessions.Start(t.Context(), alice, withSID("one"), secret.Text{})
+		must(t, err)
+		const rounds, crowd = 100, 20 // of others, two memberships each: more than there is room for
+		for range rounds {
+			now = now.Add(time.Minute)
+			for range 3 {
+				_, err := sessions.Find(t.Context(), value, false)
+				must(t, err)
+			}
+			for range crowd {
+				_, _, err := sessions.Start(t.Context(), identity.Identity{Issuer: alice.Issuer, Subject: rand.Text()}, withSID(rand.Text()), secret.Text{})
+				must(t, err)
+			}
+		}
+		want := 2 + 2*rounds*crowd
+		if !durable {
+			want += 2 * rounds
+			var e ender
+			for _, group := range []session.Group{session.OfProviderSession(alice.Issuer, "one"), session.OfIdentity(alice)} {
+				page, _, err := sessions.List(t.Context(), group, "", 2)
+				if err != nil || len(page) != 1 {
+					t.Errorf("listed: %v, %v", page, err)
+				}
+			}
+			if ended, err := sessions.EndGroup(t.Context(), session.OfIdentity(alice), e.then); ended != 1 || err != nil {
+				t.Errorf("%d ended, %v", ended, err)
+			}
+		}
+		if counted.added != want {
+			t.Errorf("durable %v: %d memberships added, want %d", durable, counted.added, want)
+		}
 	}
 }

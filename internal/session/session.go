@@ -71,6 +71,7 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 	Lock(ctx context.Context, key string, ttl time.Duration) (*store.Lease, error)
 	store.Sets
+	Durable() bool
 }
 
 // Provider refreshes what the OpenID Provider gave. It returns an error that
@@ -353,7 +354,13 @@ func (s *Sessions) recent(ctx context.Context, key string, peek bool) (found *Se
 }
 
 func (s *Sessions) sliding(now time.Time) store.Sliding[Session] {
-	return store.Sliding[Session]{Now: now, Step: s.slide, TTL: s.ttl}
+	by := store.Sliding[Session]{Now: now, Step: s.slide, TTL: s.ttl}
+	if !s.deps.Store.Durable() {
+		// One that is not drops the memberships added longest ago when it has too
+		// many: those of a session in use must not be among them.
+		by.Kept = func(ctx context.Context, of *Session) { _ = s.enlist(ctx, of) } // they stand there already
+	}
+	return by
 }
 
 // standing says what a look-up means.

@@ -33,7 +33,8 @@ func (s *memorySets) init(limit int) {
 }
 
 // Add implements [Sets]. All sets together have at most twice Config.MaxEntries
-// members; the one added longest ago makes room.
+// members; the one added longest ago makes room, and adding one again counts: whoever
+// needs a membership for long adds it now and then.
 func (m *Memory) Add(_ context.Context, set, member string, ttl time.Duration) error {
 	now := m.clock()
 	one := &membership{set: set, member: member}

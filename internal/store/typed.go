@@ -67,6 +67,9 @@ type Sliding[T any] struct {
 	Now  time.Time
 	Step time.Duration
 	TTL  func(*T) time.Duration
+	// Kept, if not nil, is called each time the backend was told: for what should
+	// be kept as long as the value.
+	Kept func(context.Context, *T)
 }
 
 // GetSliding is Get that also keeps the value alive.
@@ -103,6 +106,9 @@ func (t *Typed[T]) slide(ctx context.Context, key string, v *version[T], by Slid
 	}
 	if !alive {
 		return nil, ErrNotFound
+	}
+	if by.Kept != nil {
+		by.Kept(ctx, v.value)
 	}
 	return v.value, nil
 }

@@ -336,13 +336,7 @@ func TestChartScalesOnSockets(t *testing.T) {
 func TestChartNetworkPolicy(t *testing.T) {
 	all, _ := rendered(t, "everything")
 	policy := one[*networkingv1.NetworkPolicy](t, all, "NetworkPolicy/chat-front").Spec
-	var ports []string
-	for _, rule := range policy.Egress {
-		for _, port := range rule.Ports {
-			ports = append(ports, port.Port.String())
-		}
-	}
-	if want := []string{"53", "53", "443", "3000", "6379", "8443"}; !slices.Equal(ports, want) {
+	if ports, want := egressPorts(policy), []string{"53", "53", "443", "3000", "6379", "8443"}; !slices.Equal(ports, want) {
 		t.Errorf("may reach ports %v, want %v", ports, want)
 	}
 	for _, rule := range policy.Ingress {
@@ -357,6 +351,40 @@ func TestChartNetworkPolicy(t *testing.T) {
 	test, ok := pods["Pod/chat-front-test-ready"]
 	if !ok || !matches(policy.Ingress[1].From[0].PodSelector.MatchLabels, test.Labels) {
 		t.Error("helm test may not ask what it wants to know")
+	}
+}
+
+func egressPorts(policy networkingv1.NetworkPolicySpec) []string {
+	var ports []string
+	for _, rule := range policy.Egress {
+		for _, port := range rule.Ports {
+			ports = append(ports, port.Port.String())
+		}
+	}
+	return ports
+}
+
+// TestChartNetworkPolicyOpensEverySource: whoever may say who people are can be
+// asked, and Redis itself as well as the Sentinels that know where it is.
+func TestChartNetworkPolicyOpensEverySource(t *testing.T) {
+	all, _ := rendered(t, "sentinel")
+	ports := egressPorts(one[*networkingv1.NetworkPolicy](t, all, "NetworkPolicy/chat-whisp-bff").Spec)
+	slices.Sort(ports)
+	want := []string{
+		"26379", "26380", // Sentinels
+		"3000", // the app
+		"443",
+		"53", "53",
+		"6379", // Redis
+		"7001", // the provider
+		"7002", // Whisp
+		"7003", // bearer, by discovery
+		"7004", // bearer, jwks_url
+		"7005", // introspection
+		"7006", // app_session
+	}
+	if !slices.Equal(ports, want) {
+		t.Errorf("may reach ports\n%v, want\n%v", ports, want)
 	}
 }
 

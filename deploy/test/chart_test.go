@@ -15,6 +15,8 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -31,10 +33,14 @@ func render(dir string, values map[string]any) (manifests, notes string, err err
 }
 
 func renderChart(loaded *chart.Chart, values map[string]any) (manifests, notes string, err error) {
+	return renderAs(loaded, values, chartutil.ReleaseOptions{IsInstall: true, Revision: 1})
+}
+
+func renderAs(loaded *chart.Chart, values map[string]any, release chartutil.ReleaseOptions) (manifests, notes string, err error) {
 	if err := chartutil.ProcessDependencies(loaded, values); err != nil {
 		return "", "", err
 	}
-	release := chartutil.ReleaseOptions{Name: "chat", Namespace: "apps", IsInstall: true, Revision: 1}
+	release.Name, release.Namespace = "chat", "apps"
 	full, err := chartutil.ToRenderValues(loaded, values, release, chartutil.DefaultCapabilities)
 	if err != nil {
 		return "", "", err
@@ -124,6 +130,51 @@ func TestChartTwiceTheSame(t *testing.T) {
 		second, _, err := render(chartDir, readValues(t, path))
 		if err != nil || first != second {
 			t.Errorf("%s: two renderings differ, %v", path, err)
+		}
+	}
+}
+
+// TestChartUpgrade: the next version of the chart, with the same values, has the
+// same secrets and configuration, and finds the pods that the last one made: a
+// Deployment's selector can not be changed.
+func TestChartUpgrade(t *testing.T) {
+	for _, path := range valueFiles(t) {
+		before, _ := rendered(t, strings.TrimSuffix(filepath.Base(path), ".yaml"))
+		next, err := loader.Load(chartDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Metadata.Version, next.Metadata.AppVersion = "99.0.0", "99.0.0"
+		manifests, _, err := renderAs(next, readValues(t, path), chartutil.ReleaseOptions{IsUpgrade: true, Revision: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := decode(manifests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(before) != len(after) {
+			t.Errorf("%s: %d objects become %d", path, len(before), len(after))
+		}
+		for name, old := range before {
+			var same bool
+			switch old := old.(type) {
+			case *corev1.Secret:
+				// Whoever goes on with secret.existing keeps the old one, too.
+				same = maps.Equal(old.StringData, one[*corev1.Secret](t, after, name).StringData) &&
+					old.Annotations["helm.sh/resource-policy"] == "keep"
+			case *corev1.ConfigMap:
+				same = maps.Equal(old.Data, one[*corev1.ConfigMap](t, after, name).Data)
+			case *appsv1.Deployment:
+				same = maps.Equal(old.Spec.Selector.MatchLabels, one[*appsv1.Deployment](t, after, name).Spec.Selector.MatchLabels)
+			case *corev1.Service:
+				same = maps.Equal(old.Spec.Selector, one[*corev1.Service](t, after, name).Spec.Selector)
+			default:
+				same = after[name] != nil
+			}
+			if !same {
+				t.Errorf("%s: an upgrade changes %s", path, name)
+			}
 		}
 	}
 }

@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -238,6 +240,60 @@ func TestChartPodsMayTakeAsLongAsTheyNeed(t *testing.T) {
 		all, _ := rendered(t, values)
 		if got := *one[*appsv1.Deployment](t, all, deployment).Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
 			t.Errorf("%s: %d s, want %d", name, got, want)
+		}
+	}
+}
+
+// TestChartDefaultsAreTheProducts: the times that the chart adds up where config
+// has none are those that whisp-bff takes.
+func TestChartDefaultsAreTheProducts(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(repository, "config.example.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := os.ReadFile(filepath.Join(chartDir, "templates/_config.tpl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"drain", "shutdown_timeout"} {
+		product := regexp.MustCompile(`(?m)^#  ` + key + `: (\S+)$`).FindStringSubmatch(string(example))
+		chart := regexp.MustCompile(`"` + key + `" "([^"]+)"`).FindStringSubmatch(string(template))
+		if product == nil || chart == nil || product[1] != chart[1] {
+			t.Errorf("%s: whisp-bff has %q, the chart %q", key, product, chart)
+		}
+	}
+}
+
+// TestChartHelmTest runs what the pod of helm test runs, against a server that is
+// ready and one that is not.
+func TestChartHelmTest(t *testing.T) {
+	for values, name := range map[string]string{"minimal": "chat-whisp-bff", "sidecar": "chat-whisp-bff", "everything": "chat-front"} {
+		all, _ := rendered(t, values)
+		admin := one[*corev1.Service](t, all, "Service/"+name+"-admin")
+		pod := one[*corev1.Pod](t, all, "Pod/"+name+"-test-ready")
+		service := "http://" + admin.Name + ":" + strconv.Itoa(int(admin.Spec.Ports[0].Port)) + "/"
+		if deployment, ok := all["Deployment/"+name].(*appsv1.Deployment); ok {
+			spec := deployment.Spec.Template.Spec
+			if !reflect.DeepEqual(pod.Spec.NodeSelector, spec.NodeSelector) || !reflect.DeepEqual(pod.Spec.Tolerations, spec.Tolerations) {
+				t.Errorf("%s: may find no node where whisp-bff finds one", values)
+			}
+		}
+		for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/readyz" {
+					t.Errorf("%s: asks for %s", values, r.URL.Path)
+				}
+				w.WriteHeader(status)
+			}))
+			args := slices.Clone(pod.Spec.Containers[0].Args)
+			for i, arg := range args {
+				args[i] = strings.Replace(arg, service, server.URL+"/", 1)
+			}
+			out, err := exec.Command(binary(t), args...).CombinedOutput()
+			server.Close()
+			if slices.Equal(args, pod.Spec.Containers[0].Args) || (err == nil) != (status == http.StatusOK) {
+				t.Errorf("%s: %v with status %d: %v %s", values, pod.Spec.Containers[0].Args, status, err, out)
+			}
 		}
 	}
 }

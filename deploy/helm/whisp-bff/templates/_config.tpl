@@ -143,6 +143,9 @@ Mistakes that would only show at run time, or to the people who use the app.
 {{- if regexMatch "^(127\\.|localhost|\\[::1\\])" $config.server.admin_listen -}}
 {{- fail "config.server.admin_listen is on loopback, where neither probes nor Prometheus reach it: leave it out" -}}
 {{- end -}}
+{{- if and (eq .Values.mode "standalone") (regexMatch "^(127\\.|localhost|\\[::1\\])" $config.server.listen) -}}
+{{- fail "config.server.listen is on loopback, where the Service does not reach it: leave it out" -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The keys that the Secret must have: what the configuration reads from it. */}}

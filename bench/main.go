@@ -139,7 +139,7 @@ var parts = []part{
 func parse(args []string) (options, error) {
 	var opts options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.BoolVar(&opts.short, "short", false, "about a minute instead of 4; fewer rounds, 1,000 idle sockets instead of 3,000")
+	flags.BoolVar(&opts.short, "short", false, "about 90 s instead of 4 minutes; fewer rounds, 1,000 idle sockets instead of 3,000")
 	flags.Var(&opts.binaries, "bff", "the whisp-bff `binary` to measure; again, or comma separated, for several that take turns (default bin/whisp-bff)")
 	flags.Var(&opts.only, "only", "which `parts` to run: start, http, sockets, tls, soak; comma separated (default all)")
 	flags.DurationVar(&opts.soak, "soak", 0, "the soak alone, for so long, such as 10m")

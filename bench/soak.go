@@ -32,7 +32,7 @@ const (
 const (
 	moreGoroutines  = 4
 	moreDescriptors = 4
-	moreHeap        = 2 << 20
+	moreHeap        = 4 << 20 // the tickets of the last 20 s count, spent or not
 	moreRSS         = 8 << 20
 )
 

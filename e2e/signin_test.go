@@ -47,8 +47,8 @@ func TestHundredFirstSignIns(t *testing.T) {
 		t.Errorf("registerUser was called %d times", n)
 	}
 	// The embedded store is not durable, so the name, plain or with its suffix,
-	// may have an account already: sign-in is tried first (design.md), and its
-	// 401 gives no grant.
+	// may have an account already: sign-in is tried first (docs/architecture.md),
+	// and its 401 gives no grant.
 	if n := st.sim.Counters()["signIn"][http.StatusOK]; n != 1 {
 		t.Errorf("signin succeeded %d times", n)
 	}

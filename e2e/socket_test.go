@@ -77,7 +77,7 @@ func TestSocketsInChromium(t *testing.T) {
 	}
 }
 
-// A ticket is one session's and for one client: what contract.md calls single use.
+// A ticket is one session's and for one client: what Whisp calls single use.
 func TestTicketsAreNotShared(t *testing.T) {
 	t.Parallel()
 	st := newStack(t, setup{})

@@ -207,7 +207,7 @@ func TestLogOutEverywhere(t *testing.T) {
 	}
 }
 
-// security.md H62: a logout counts although Whisp is down.
+// security.md 62: a logout counts although Whisp is down.
 func TestRevocationsAreMadeUpFor(t *testing.T) {
 	f := newFixture(t, true)
 	var grants []broker.Grant
@@ -393,7 +393,7 @@ func (c *crashingStore) Set(ctx context.Context, key string, value []byte, ttl t
 	return c.Store.Set(ctx, key, value, ttl)
 }
 
-// security.md F43, with the worst luck: the name that was taken at the first try
+// security.md 43, with the worst luck: the name that was taken at the first try
 // is free at the second.
 func TestCrashBetweenRegisterAndLink(t *testing.T) {
 	f := newFixture(t, true)

@@ -110,7 +110,7 @@ func answerAs(media, body string) http.HandlerFunc {
 	}
 }
 
-// TestAppSessionAnswers: each answer an app can give (security.md E36).
+// TestAppSessionAnswers: each answer an app can give (security.md 36).
 func TestAppSessionAnswers(t *testing.T) {
 	const json1 = "application/json"
 	for name, tt := range map[string]struct {

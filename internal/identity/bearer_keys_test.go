@@ -25,7 +25,7 @@ func garbage(good token, t testing.TB, i int) string {
 	return raw[:len(raw)-8] + "AAAAAAAA"
 }
 
-// TestBearerFlood: security.md E32.
+// TestBearerFlood: security.md 32.
 func TestBearerFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWeb()

@@ -46,7 +46,7 @@ func TestBearerAccepts(t *testing.T) {
 }
 
 // TestBearerTokens holds one token after the other against one issuer, in
-// Authorization and in a header of our own (security.md E31, E33, E34).
+// Authorization and in a header of our own (security.md 31, 33, 34).
 func TestBearerTokens(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	good := goodToken(now)
@@ -169,7 +169,7 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
-// TestBearerHeaders is about where the token stands (security.md D21, D22).
+// TestBearerHeaders is about where the token stands (security.md 21, 22).
 func TestBearerHeaders(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	raw := goodToken(now).sign(t)

@@ -79,7 +79,7 @@ func outcome(answer Answer, err error) string {
 
 const goodSecret, user = "X-Forwarded-Secret: " + peerSecret, "X-Forwarded-User: u-1"
 
-// TestForwarded: who may say who somebody is, and how (security.md D21, D30).
+// TestForwarded: who may say who somebody is, and how (security.md 21, 30).
 func TestForwarded(t *testing.T) {
 	for name, tt := range map[string]struct {
 		remote string
@@ -154,7 +154,7 @@ func TestForwardedClaims(t *testing.T) {
 	}
 }
 
-// TestForwardedStrip: nobody behind us sees the headers, however spelt (D21).
+// TestForwardedStrip: nobody behind us sees the headers, however spelt (security.md 21).
 func TestForwardedStrip(t *testing.T) {
 	source := newForwarded(t, forwardedConfig())
 	if want := []string{"X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Secret", "X-Forwarded-User"}; !slices.Equal(source.Headers(), want) {

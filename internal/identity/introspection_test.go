@@ -55,7 +55,7 @@ func active(now time.Time, change fields) fields {
 	}, change)
 }
 
-// TestIntrospectionAnswers: security.md E35.
+// TestIntrospectionAnswers: security.md 35.
 func TestIntrospectionAnswers(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	says := func(change fields) http.HandlerFunc { return answers(200, jsonText(t, active(now, change))) }

@@ -64,7 +64,7 @@ func TestBeginAsksAsTheSpecificationsWant(t *testing.T) {
 		s.login.Prompt, s.login.MaxAge = "select_account", setting.Duration(time.Hour)
 		s.login.ExtraAuthorizeParams = map[string]string{"audience": "chat"}
 	}, func(t *testing.T, d *desk) {
-		d.faults(oidcsim.Faults{Metadata: func(m map[string]any) { delete(m, "code_challenge_methods_supported") }}) // A5
+		d.faults(oidcsim.Faults{Metadata: func(m map[string]any) { delete(m, "code_challenge_methods_supported") }}) // security.md 5
 		start, err := d.Begin(t.Context(), "/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func TestPlainNamesOnLoopback(t *testing.T) {
 	})
 }
 
-// A1.
+// security.md 1.
 func TestReturnToIsNeverForeign(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, d *desk) {
 		for _, bad := range []string{"//evil", `/\evil`, `/\/evil`, "https:evil", "https://app@evil", "%2f%2fevil", "/%09/evil", "\t//evil", "/\r\nevil", "/" + strings.Repeat("x", 10_000)} {
@@ -119,7 +119,7 @@ func TestReturnToIsNeverForeign(t *testing.T) {
 	})
 }
 
-// A2, A3.
+// security.md 2 and 3.
 func TestStateMustBeOursFreshAndUnused(t *testing.T) {
 	for name, step := range map[string]func(d *desk, query url.Values) url.Values{
 		"no state":       func(_ *desk, q url.Values) url.Values { q.Del("state"); return q },
@@ -333,7 +333,7 @@ func TestGoodAnswersThatLookOdd(t *testing.T) {
 	}
 }
 
-// A6.
+// security.md 6.
 func TestIssuerParameter(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, d *desk) {
 		for name, issuerParam := range map[string]string{"another": "https://evil.example", "trailing slash": issuer + "/", "left out although announced": "-"} {
@@ -353,7 +353,7 @@ func TestIssuerParameter(t *testing.T) {
 	})
 }
 
-// A7.
+// security.md 7.
 func TestProviderErrors(t *testing.T) {
 	for code, want := range map[string]string{
 		"access_denied": "login_denied", "login_required": "login_denied", "interaction_required": "login_denied", "consent_required": "login_denied",
@@ -382,7 +382,7 @@ func TestProviderErrors(t *testing.T) {
 	}
 }
 
-// A8.
+// security.md 8.
 func TestTwentyTabsAllFinish(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, d *desk) {
 		var queries []url.Values
@@ -433,7 +433,7 @@ func TestLoginCookiesAreBounded(t *testing.T) {
 	})
 }
 
-// A11.
+// security.md 11.
 func TestClaimsAreBoundedAndUnchanged(t *testing.T) {
 	odd := "a\x00b\u202e\U0001F600{{ .Secret }}"
 	inBubble(t, nil, func(t *testing.T, d *desk) {

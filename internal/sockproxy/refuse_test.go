@@ -38,7 +38,7 @@ func (s *site) request(method, path string, change func(http.Header)) *http.Resp
 	return response
 }
 
-// G44, G45, G51 and RFC 6455 section 4.2.1: all of it before Whisp is dialled.
+// security.md 44, 45, 51 and RFC 6455 section 4.2.1: all of it before Whisp is dialled.
 func TestHandshakeRefused(t *testing.T) {
 	const socket = "/api/wsConnect?ticket=good"
 	set := func(name, value string) func(http.Header) { return func(h http.Header) { h[name] = []string{value} } }
@@ -170,7 +170,7 @@ func TestLimits(t *testing.T) {
 }
 
 // What Whisp may answer instead of 101, and what the browser gets: an ordinary
-// answer, on a connection that goes on (peers.md, pain 4).
+// answer, on a connection that goes on.
 func TestUpstreamRefusesTheHandshake(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -266,7 +266,7 @@ func scripted(t *testing.T, say func(net.Conn)) string {
 	return listener.Addr().String()
 }
 
-// G46: with everything logged, neither ticket nor query shows.
+// security.md 46: with everything logged, neither ticket nor query shows.
 func TestTicketsAreNotLogged(t *testing.T) {
 	var logged strings.Builder
 	s := newSite(t, echoUpstream(t), func(_ *Config, deps *Deps) {

@@ -85,7 +85,7 @@ func raw(t *testing.T, base, request string) (*http.Response, string) {
 	return response, string(body)
 }
 
-// security.md D21–D24, F1, F2: nothing that lies about the caller gets through,
+// security.md 21 to 24: nothing that lies about the caller gets through,
 // however it is spelled; everything else does, byte for byte.
 func TestAppSeesTheRequestWithoutForgeries(t *testing.T) {
 	var seen *http.Request
@@ -389,7 +389,7 @@ func TestAppUpgradeKeepsEarlyBytes(t *testing.T) {
 	}
 }
 
-// security.md 51 and peers.md 4: no channel but a WebSocket, and only after 101.
+// security.md 51: no channel but a WebSocket, and only after 101.
 func TestOtherUpgradesAreNotForwarded(t *testing.T) {
 	s := newAppSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %q %q", r.Header.Get("Connection"), r.Header.Get("Upgrade"), r.Header.Get("Http2-Settings"))

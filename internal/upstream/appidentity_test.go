@@ -11,7 +11,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
 
-// security.md D21, D22: what we say about the caller arrives, whatever the
+// security.md 21, 22: what we say about the caller arrives, whatever the
 // browser says under the same names or lists in Connection.
 func TestAppLearnsWhoAsksFromUsOnly(t *testing.T) {
 	var seen http.Header

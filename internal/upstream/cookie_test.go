@@ -48,7 +48,7 @@ func TestBalancerCookiesOnTheWayOut(t *testing.T) {
 	}
 }
 
-// contract.md "Seen" 10: nothing but the balancer's own cookies reaches Whisp.
+// Nothing but the balancer's own cookies reaches Whisp.
 func TestBalancerCookiesOnTheWayIn(t *testing.T) {
 	https := NewBalancerCookies(setting.MustURL("https://app.example.com"), time.Now)
 	for _, c := range []struct{ in, want string }{

@@ -15,7 +15,7 @@ import (
 	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
 
-// security.md H55: all keys revoked is told at once, with the time to come back,
+// security.md 55: all keys revoked is told at once, with the time to come back,
 // and costs Whisp one call per key and key_retry.
 func TestNoRetryStormWhenEveryKeyIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,7 @@ import "strings"
 //
 // It must start with a slash and consist of non-empty segments of the
 // characters A–Z a–z 0–9 and - . _ ~ : @ ! $ & ' ( ) * + , = . Refused is
-// everything that two parsers are known to read differently (security.md F3,
+// everything that two parsers are known to read differently (security.md
 // 25): any percent-encoding, "//", segments that are "." or "..", segments
 // ending in a dot, ";" parameters, backslashes, spaces, control and non-ASCII
 // characters. One trailing slash is refused as well: it is an empty segment.

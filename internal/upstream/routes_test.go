@@ -39,7 +39,7 @@ func TestMatchLetsTheDocumentedRoutesPass(t *testing.T) {
 	}
 }
 
-// security.md 25, F3: no spelling of a route that takes the key ever matches.
+// security.md 25: no spelling of a route that takes the key ever matches.
 func TestMatchRefusesEverythingElse(t *testing.T) {
 	r := newRoutes([]ExtraRoute{{http.MethodPost, "/api/user/{action}"}, {http.MethodGet, "/api/{a}/{b}"}})
 	for path, code := range map[string]string{

@@ -68,7 +68,7 @@ func TestALifeAtWhisp(t *testing.T) {
 	}
 }
 
-// security.md H54 for our own calls: each fault has a code and a bounded time.
+// security.md 54 for our own calls: each fault has a code and a bounded time.
 func TestFaultsOfWhispHaveTheirCodes(t *testing.T) {
 	sim := whispsim.New(whispsim.Config{APIKeys: []secret.Text{secret.New(testKey)}})
 	defer sim.Close()

@@ -17,7 +17,7 @@ var forged = []string{
 
 // stripper removes headers by normalised name: lower case, with "_" and "." read
 // as "-", because that is how CGI, WSGI and many frameworks fold them (X_User
-// and X-User are one variable to them; security.md F1). It is immutable.
+// and X-User are one variable to them; security.md 21). It is immutable.
 type stripper struct {
 	exact    map[string]struct{}
 	prefixes []string

@@ -28,7 +28,7 @@ func code(body string) string {
 }
 
 // The request that Whisp sees consists of what the lists allow (security.md
-// D21–D25, F1, F2, contract.md "Seen" 10).
+// 21 to 25): no credential of ours, and no cookie but the balancer's.
 func TestWhispSeesOnlyWhatIsAllowed(t *testing.T) {
 	var seen *http.Request
 	var body string
@@ -373,7 +373,7 @@ func TestBrokenUploadIsNotWhispsFault(t *testing.T) {
 	}
 }
 
-// contract.md "Seen" 2: any failed refresh logs the SDK out.
+// Any failed refresh makes the SDK drop its sign-in, so short trouble is waited out.
 func TestRefreshIsWaitedOut(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers []int // by attempt, the last repeats; 0 is a reset

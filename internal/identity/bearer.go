@@ -129,6 +129,11 @@ func (b *Bearer) ReadsAuthorization() bool {
 	return slices.ContainsFunc(b.places, place.shared)
 }
 
+// TrustsInAuthorization reports whether the issuer is configured for Authorization.
+func (b *Bearer) TrustsInAuthorization(issuer string) bool {
+	return slices.ContainsFunc(b.places, func(at place) bool { return at.shared() && b.trusted[at][issuer] != nil })
+}
+
 // Identify implements [Source].
 func (b *Bearer) Identify(ctx context.Context, r *http.Request) (Answer, error) {
 	for _, at := range b.places {

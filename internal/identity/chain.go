@@ -82,6 +82,16 @@ func (c *Chain) ReadsAuthorization() string {
 	return ""
 }
 
+// TrustsInAuthorization reports whether a source, by name, would still believe an
+// issuer's credential in Authorization: whoever was recognised by one earlier may
+// go on only while it does. It says nothing of the credential itself.
+func (c *Chain) TrustsInAuthorization(source, issuer string) bool {
+	return slices.ContainsFunc(c.sources, func(one Source) bool {
+		reader, ok := one.(interface{ TrustsInAuthorization(issuer string) bool })
+		return ok && one.Name() == source && reader.TrustsInAuthorization(issuer)
+	})
+}
+
 // Identify returns who sends r. Without any credential it returns the problem
 // session_required. The error names the source that refused.
 func (c *Chain) Identify(ctx context.Context, r *http.Request) (Answer, error) {

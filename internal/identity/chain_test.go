@@ -2,13 +2,17 @@ package identity_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/whisp-bff/whisp-bff/internal/identity"
 	"github.com/whisp-bff/whisp-bff/internal/problem"
+	"github.com/whisp-bff/whisp-bff/internal/setting"
 )
 
 type fakeSource struct {
@@ -79,6 +83,47 @@ func TestKeyKeepsPeopleApart(t *testing.T) {
 		seen[id.Key()] = id
 		if len(id.Key()) != 43 {
 			t.Errorf("key of %d characters", len(id.Key()))
+		}
+	}
+}
+
+func TestChainTrustsInAuthorization(t *testing.T) {
+	deps := identity.Deps{Logger: slog.New(slog.DiscardHandler), Clock: time.Now, Rand: rand.Reader}
+	list := func(issuer, header string) identity.BearerConfig {
+		return identity.BearerConfig{Issuer: issuer, Header: header, AnyAudience: true, JWKSURL: setting.MustURL("https://idp.example.com/keys")}
+	}
+	bearer, err := identity.NewBearer([]identity.BearerConfig{list("https://a.example.com", ""), list("https://b.example.com", "X-Token")}, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bearer.Close()
+	cfg := identity.DefaultIntrospectionConfig()
+	cfg.URL, cfg.Issuer, cfg.AnyAudience = setting.MustURL("https://c.example.com/introspect"), "https://c.example.com", true
+	cfg.ClientID, cfg.ClientSecret = "bff", setting.SecretValue("a secret of the test")
+	introspection, err := identity.NewIntrospection(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer introspection.Close()
+	chain, err := identity.NewChain(&fakeSource{name: "session"}, bearer, introspection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		source, issuer string
+		want           bool
+	}{
+		{"bearer", "https://a.example.com", true},
+		{"bearer", "https://b.example.com", false}, // in a header of its own
+		{"bearer", "https://c.example.com", false},
+		{"introspection", "https://c.example.com", true},
+		{"introspection", "https://a.example.com", false},
+		{"session", "https://a.example.com", false},
+		{"forwarded", "https://a.example.com", false},
+		{"", "", false}, // a device of an earlier version
+	} {
+		if got := chain.TrustsInAuthorization(tt.source, tt.issuer); got != tt.want {
+			t.Errorf("%s, %s: %v", tt.source, tt.issuer, got)
 		}
 	}
 }

@@ -119,6 +119,12 @@ func (s *Introspection) Close() {
 // ReadsAuthorization reports whether tokens may come in Authorization.
 func (s *Introspection) ReadsAuthorization() bool { return s.at.shared() }
 
+// TrustsInAuthorization reports whether the issuer is the one configured, and its
+// tokens may come there.
+func (s *Introspection) TrustsInAuthorization(issuer string) bool {
+	return s.at.shared() && issuer == s.cfg.Issuer
+}
+
 // Identify implements [Source].
 func (s *Introspection) Identify(ctx context.Context, r *http.Request) (Answer, error) {
 	token, err := s.at.find(r)

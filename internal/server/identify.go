@@ -75,7 +75,7 @@ func (s *Site) holder(x *exchange, answer identity.Answer, create bool) (found c
 		setCookies(x, []*http.Cookie{s.parts.Devices.Cookie(value)})
 	}
 	device, err := s.parts.Devices.Recognise(x.r.Context(), value, session.Recognition{
-		Identity: answer.Identity, CredentialEnds: answer.Expires, Resumable: answer.Authorization,
+		Identity: answer.Identity, CredentialEnds: answer.Expires, Resumable: answer.Authorization, Source: answer.Source,
 	})
 	if err != nil {
 		return caller{}, err
@@ -97,7 +97,7 @@ func keepsCookies(r *http.Request) bool {
 // whispCaller is caller for calls below /whisp. There the Authorization header
 // is Whisp's: the SDK puts Whisp's JWT or refresh token into it, so no source may
 // see it. A page whose own credential belongs there is known by its device for as
-// long as that credential lives, and this counts as much as the credential
+// long as that credential lives and its issuer is trusted, and this counts as much as the credential
 // would: only the sources that are asked before it outrank it.
 func (s *Site) whispCaller(x *exchange) (caller, error) {
 	if authorization, present := x.r.Header["Authorization"]; present {
@@ -106,7 +106,7 @@ func (s *Site) whispCaller(x *exchange) (caller, error) {
 	}
 	answer, err := s.identify(x, x.r, false)
 	if reader := s.parts.Identity.ReadsAuthorization(); s.parts.Identity.Outranks(reader, x.source) {
-		device, resumeErr := s.parts.Devices.Resume(x.r.Context(), s.parts.Devices.FromRequest(x.r))
+		device, resumeErr := s.parts.Devices.Resume(x.r.Context(), s.parts.Devices.FromRequest(x.r), s.parts.Identity.TrustsInAuthorization)
 		switch {
 		case resumeErr == nil:
 			x.source, x.identityKey = sourceDevice, session.IdentityKeyOf(device.Key)

@@ -64,6 +64,9 @@ type deviceRecord struct {
 	// CredentialEnds the device's cookie stands for it.
 	Resumable      bool      `json:"resumable,omitempty"`
 	CredentialEnds time.Time `json:"credential_ends,omitzero"`
+	// Source and Issuer gave the resumable credential.
+	Source string `json:"source,omitempty"`
+	Issuer string `json:"iss,omitempty"`
 }
 
 // NewDevices returns devices kept in deps.Store; deps.Provider is not used.
@@ -116,6 +119,8 @@ type Recognition struct {
 	// Resumable: calls of the Whisp SDK from this browser cannot carry the
 	// credential (it came in Authorization), see [Devices.Resume].
 	Resumable bool
+	// Source is the name of the source that believed the credential.
+	Source string
 }
 
 // Recognise notes that the browser with this cookie value is used by the
@@ -128,7 +133,7 @@ func (d *Devices) Recognise(ctx context.Context, value secret.Text, who Recognit
 	name := deviceName(value, who.Identity)
 	record := deviceRecord{Identity: who.Identity.Key(), Resumable: who.Resumable}
 	if who.Resumable {
-		record.CredentialEnds = who.CredentialEnds
+		record.CredentialEnds, record.Source, record.Issuer = who.CredentialEnds, who.Source, who.Identity.Issuer
 	}
 	last, err := d.typed.GetSliding(ctx, deviceKey(name), d.sliding())
 	if err == nil && last.stands(record) {
@@ -175,7 +180,7 @@ func (d *Devices) recognise(ctx context.Context, name string, record deviceRecor
 // stands reports whether a new recognition says nothing that is not known.
 func (r *deviceRecord) stands(recognised deviceRecord) bool {
 	return r.Identity == recognised.Identity &&
-		(!recognised.Resumable || r.Resumable && r.CredentialEnds.Equal(recognised.CredentialEnds))
+		(!recognised.Resumable || r.Resumable && r.CredentialEnds.Equal(recognised.CredentialEnds) && r.Source == recognised.Source)
 }
 
 func (d *Devices) save(ctx context.Context, name string, record deviceRecord) error {
@@ -195,14 +200,15 @@ func (d *Devices) device(name string, record *deviceRecord) Device {
 }
 
 // Resume returns the device of a cookie on which a resumable credential was
-// recognised that has not ended; else [ErrNone]. It counts as a use.
-func (d *Devices) Resume(ctx context.Context, value secret.Text) (Device, error) {
+// recognised that has not ended and whose issuer trusted says yes to; else [ErrNone].
+// It counts as a use.
+func (d *Devices) Resume(ctx context.Context, value secret.Text, trusted func(source, issuer string) bool) (Device, error) {
 	name, record, err := d.current(ctx, value, true)
 	if err != nil {
 		return Device{}, err
 	}
 	ends := record.CredentialEnds
-	if !record.Resumable || (!ends.IsZero() && !d.deps.Clock().Before(ends)) {
+	if !record.Resumable || (!ends.IsZero() && !d.deps.Clock().Before(ends)) || !trusted(record.Source, record.Issuer) {
 		return Device{}, ErrNone
 	}
 	return d.device(name, record), nil

@@ -155,7 +155,7 @@ func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
 	d := newDevices(f)
 	value, err := d.NewValue()
 	must(t, err)
-	resume := func() error { _, err := d.Resume(t.Context(), value); return err }
+	resume := func() error { _, err := d.Resume(t.Context(), value, anyIssuer); return err }
 
 	if err := resume(); !errors.Is(err, session.ErrNone) {
 		t.Errorf("an unknown device: %v", err)
@@ -176,7 +176,7 @@ func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
 	if ends, err := d.Touch(t.Context(), device.Key); err != nil || !ends.Equal(token.CredentialEnds) {
 		t.Errorf("a tunnel may live until %v, %v; the token ends %v", ends, err, token.CredentialEnds)
 	}
-	if got, err := d.Resume(t.Context(), value); err != nil || got.Key != device.Key {
+	if got, err := d.Resume(t.Context(), value, anyIssuer); err != nil || got.Key != device.Key {
 		t.Errorf("within the token's life: %+v, %v", got, err)
 	}
 	token.CredentialEnds = f.clock().Add(10 * time.Minute) // renewed in time
@@ -209,5 +209,34 @@ func TestDeviceStandsForACredentialThatCannotComeAlong(t *testing.T) {
 	f.step(30 * time.Minute)
 	if err := resume(); !errors.Is(err, session.ErrNone) {
 		t.Errorf("after half an hour: %v", err)
+	}
+}
+
+func anyIssuer(string, string) bool { return true }
+
+// An issuer that is trusted no more, or not by that source, is not trusted by way of a
+// device either.
+func TestDeviceDoesNotOutliveTheTrustInItsIssuer(t *testing.T) {
+	f := newFixture(t, "https://app.example.com")
+	d := newDevices(f)
+	value, err := d.NewValue()
+	must(t, err)
+	source := "bearer"
+	trusted := func(s, issuer string) bool { return s == source && issuer == alice.Issuer }
+	resumed := func() string { got, _ := d.Resume(t.Context(), value, trusted); return got.Key }
+
+	device, err := d.Recognise(t.Context(), value, session.Recognition{Identity: alice, Resumable: true, Source: "bearer"})
+	must(t, err)
+	if got := resumed(); got != device.Key {
+		t.Errorf("trusted: %q", got)
+	}
+	source = "introspection"
+	if _, err := d.Resume(t.Context(), value, trusted); !errors.Is(err, session.ErrNone) {
+		t.Errorf("no more: %v; want ErrNone", err)
+	}
+	again, err := d.Recognise(t.Context(), value, session.Recognition{Identity: alice, Resumable: true, Source: "introspection"})
+	must(t, err)
+	if got := resumed(); got != device.Key || again.Key != device.Key {
+		t.Errorf("by the next source: %q and %q, want the device of before", got, again.Key)
 	}
 }

@@ -176,6 +176,9 @@ func (p *Proxy) EndSession(session string) { p.live.end(session, endSession) }
 // socket lives on after Serve returned.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, path string, c Caller) {
 	if err := p.serve(w, r, path, c); err != nil {
+		if r.Context().Err() != nil {
+			return // the client left: nobody to answer, and nobody to blame
+		}
 		p.metrics.refused(err)
 		p.fail(w, r, err)
 	}
@@ -200,7 +203,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, path string, c Cal
 		w.Header().Set("Allow", methods[rt.transport])
 		return problem.MethodNotAllowed()
 	}
-	w.Header().Add("Vary", "Origin")
+	if !hasToken(w.Header()["Vary"], "Origin") {
+		w.Header().Add("Vary", "Origin")
+	}
 	if !p.origins.Load().check(r, rt.transport, p.cfg.Load().AllowMissingOrigin) {
 		return problem.OriginForbidden()
 	}

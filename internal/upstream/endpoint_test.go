@@ -68,6 +68,35 @@ func TestEndpointSpeaksHTTP2ForRESTAndHTTP1ForSockets(t *testing.T) {
 	_ = response.Body.Close()
 }
 
+// Every socket is a connection; only the first pays for a whole handshake.
+func TestSocketsResumeTLS(t *testing.T) {
+	server, ca := tlsWhisp(t)
+	cfg := whispConfig(server.URL)
+	cfg.CAFile = ca
+	endpoint, err := NewEndpoint(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer endpoint.Close()
+	for i := range 3 {
+		conn, err := endpoint.DialHTTP1(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil) // the ticket comes along
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		state := conn.(*tls.Conn).ConnectionState()
+		if state.DidResume != (i > 0) || state.NegotiatedProtocol != "http/1.1" {
+			t.Errorf("connection %d: resumed %v, ALPN %q", i, state.DidResume, state.NegotiatedProtocol)
+		}
+		_ = conn.Close()
+	}
+}
+
 func TestEndpointTrustsOnlyWhatItIsTold(t *testing.T) {
 	server, _ := tlsWhisp(t)
 	cfg := whispConfig(server.URL)

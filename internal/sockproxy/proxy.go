@@ -175,7 +175,7 @@ func (p *Proxy) EndSession(session string) { p.live.end(session, endSession) }
 // escaped path without the public prefix; r's own path is not looked at. A
 // socket lives on after Serve returned.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, path string, c Caller) {
-	if err := p.serve(w, r, path, c); err != nil {
+	if err := p.serve(w, r, path, c); err != nil { //nolint:contextcheck // the sweep serves all, and outlives this request
 		if r.Context().Err() != nil {
 			return // the client left: nobody to answer, and nobody to blame
 		}

@@ -16,7 +16,7 @@ const endedChannel = "ended"
 
 // endings tells every replica when a session ends, so that its tunnels close
 // wherever they are. A message that is lost is made up for by the tunnels
-// themselves, which ask for their session every touch_interval.
+// themselves, which ask for their session every check_interval.
 type endings struct {
 	messages store.Messages // nil: there is one replica only
 	logger   *slog.Logger

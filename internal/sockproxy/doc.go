@@ -26,7 +26,7 @@
 // browser offered it.
 //
 // An idle flow on plain TCP has neither a buffer nor, on Linux, a goroutine: one
-// loop per processor waits for all of them (loop_linux.go) and passes on what
+// loop for every two processors waits for all of them (loop_linux.go) and passes on what
 // came as long as that needs no waiting. A flow that has to wait, for a full
 // socket above all, gets a goroutine until it is idle again. Nothing is read
 // before the other side took everything, so one buffer per direction is all

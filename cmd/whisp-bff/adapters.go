@@ -71,6 +71,15 @@ func (s selfService) renamed(holder string, jwt secret.Text) {
 	}
 }
 
+// refused is called when Whisp refused a JWT that a browser showed.
+func (s selfService) refused(holder string, jwt secret.Text) {
+	ctx, cancel := context.WithTimeout(context.Background(), selfServicePatience)
+	defer cancel()
+	if err := s.accounts.Refused(ctx, holder, jwt); err != nil {
+		s.logger.WarnContext(ctx, "not noted that Whisp refuses a JWT", "error", err)
+	}
+}
+
 // selfServicePatience bounds what is done before the browser gets its answer.
 const selfServicePatience = 5 * time.Second
 

@@ -274,7 +274,7 @@ func (p *process) realtime(whisp whispParts, holders session.Holders, s *stores)
 func (p *process) whispREST(whisp whispParts, own selfService, realtime *sockproxy.Proxy) *upstream.WhispProxy {
 	return upstream.NewWhispProxy(p.cfg.Whisp, upstream.WhispProxyDeps{
 		WhispDeps: whisp.WhispDeps, Cookies: whisp.cookies, Renewals: own.accounts, Fail: server.Fail,
-		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: own.passed, Renamed: own.renamed},
+		Events: upstream.Events{TicketIssued: realtime.TicketIssued, Passed: own.passed, Renamed: own.renamed, Refused: own.refused},
 	})
 }
 

@@ -226,7 +226,12 @@ func (b *Broker) Inherit(ctx context.Context, from string, to Caller) error {
 		if err := b.grants.save(ctx, to, held.Grant); err != nil {
 			return struct{}{}, errors.Join(err, b.revokeSurely(ctx, held.Grant))
 		}
-		return struct{}{}, nil
+		// Whoever ended both sessions meanwhile found the grant at neither.
+		alive, err := b.deps.Sessions.Alive(ctx, to.Session)
+		if err != nil || alive {
+			return struct{}{}, err
+		}
+		return struct{}{}, errors.Join(b.grants.drop(ctx, to.Session), b.revokeSurely(ctx, held.Grant))
 	})
 	return err
 }

@@ -25,6 +25,8 @@ type grants struct {
 type heldGrant struct {
 	Grant
 	identityKey string
+	// obtained is when Whisp gave the JWT.
+	obtained time.Time
 	// until is when the grant is forgotten at the latest.
 	until time.Time
 }
@@ -38,6 +40,7 @@ type grantRecord struct {
 	UserID       string    `json:"uid"`
 	Username     string    `json:"name"`
 	Expires      time.Time `json:"exp"`
+	Obtained     time.Time `json:"got"`
 	Until        time.Time `json:"until"`
 }
 
@@ -63,7 +66,7 @@ func (g *grants) find(ctx context.Context, caller Caller) (*heldGrant, error) {
 }
 
 func (g *grants) save(ctx context.Context, caller Caller, grant Grant) error {
-	held := heldGrant{Grant: grant, identityKey: caller.Identity.Key(), until: caller.Until}
+	held := heldGrant{Grant: grant, identityKey: caller.Identity.Key(), obtained: g.clock(), until: caller.Until}
 	raw, err := encodeGrant(caller.Session, held)
 	if err != nil {
 		return err
@@ -198,7 +201,7 @@ func encodeGrant(session string, held heldGrant) ([]byte, error) {
 	raw, err := json.Marshal(grantRecord{
 		Session: session, Identity: held.identityKey,
 		JWT: held.JWT.Reveal(), RefreshToken: held.RefreshToken.Reveal(),
-		UserID: held.UserID, Username: held.Username, Expires: held.Expires, Until: held.until,
+		UserID: held.UserID, Username: held.Username, Expires: held.Expires, Obtained: held.obtained, Until: held.until,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
@@ -218,6 +221,7 @@ func decodeGrant(key string, raw []byte) (*heldGrant, error) {
 			UserID: r.UserID, Username: r.Username, Expires: r.Expires,
 		},
 		identityKey: r.Identity,
+		obtained:    r.Obtained,
 		until:       r.Until,
 	}, nil
 }

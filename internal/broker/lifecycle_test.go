@@ -183,6 +183,19 @@ func TestInherit(t *testing.T) {
 	must(t, f.Inherit(t.Context(), "nobody", f.caller("x", alice)))
 }
 
+// A logout of both sessions comes while the grant is on its way from one to the
+// other, and finds it at neither.
+func TestLogoutDuringInherit(t *testing.T) {
+	f := newFixture(t, true)
+	alice := person("1", "alice")
+	g := f.signIn("old", alice)
+	f.sessions.end("new")
+	must(t, f.Inherit(t.Context(), "old", f.caller("new", alice)))
+	if f.whisp.alive(g.RefreshToken) {
+		t.Error("the refresh token outlives both sessions")
+	}
+}
+
 func TestLogOutEverywhere(t *testing.T) {
 	f := newFixture(t, true)
 	alice, bob := person("1", "alice"), person("2", "bob")

@@ -14,6 +14,11 @@ import (
 // leaves its locks behind.
 const renewWait = time.Second
 
+// sharedFor is how long a new JWT is the answer also to those whose own is still
+// good. They may have been told by Whisp that it is not, and then no JWT of
+// before would help them.
+const sharedFor = 10 * time.Second
+
 func renewLock(session string) string { return "renew:" + session }
 
 // Renew shares what browsers' own refreshes get, as [upstream.Renewals]: the tabs of a
@@ -23,13 +28,13 @@ func renewLock(session string) string { return "renew:" + session }
 //
 // A refresh token that is not the one of the session's grant is nobody's business
 // here: such a call goes to Whisp as it is ([upstream.ErrNotShared]).
-func (b *Broker) Renew(ctx context.Context, session string, refreshToken, expired secret.Text, ask upstream.AskRenewal) (secret.Text, error) {
-	held, err := b.heldFor(ctx, session, refreshToken)
+func (b *Broker) Renew(ctx context.Context, session string, stale upstream.Stale, ask upstream.AskRenewal) (secret.Text, error) {
+	held, err := b.heldFor(ctx, session, stale.RefreshToken)
 	if err != nil {
 		b.renewals.WithLabelValues("alone").Inc()
 		return secret.Text{}, err
 	}
-	if b.newer(held, expired) {
+	if b.newer(held, stale) {
 		b.renewals.WithLabelValues("shared").Inc()
 		return held.JWT, nil
 	}
@@ -37,7 +42,7 @@ func (b *Broker) Renew(ctx context.Context, session string, refreshToken, expire
 	// The token need not be in the key: it is the one that the session holds.
 	jwt, err := b.renewing.Do(ctx, session, patience, func(ctx context.Context) (secret.Text, error) {
 		asked = true
-		return b.renewOnce(ctx, session, refreshToken, held.JWT, ask)
+		return b.renewOnce(ctx, session, upstream.Stale{RefreshToken: stale.RefreshToken, JWT: held.JWT, Expires: held.Expires}, ask)
 	})
 	switch {
 	case ctx.Err() != nil: // asked may be written still
@@ -53,17 +58,17 @@ func (b *Broker) Renew(ctx context.Context, session string, refreshToken, expire
 
 // renewOnce asks, unless another replica just has. It does not hold the lock that
 // sign-ins and logouts need, and so must not write over what those did meanwhile.
-func (b *Broker) renewOnce(ctx context.Context, session string, refreshToken, expired secret.Text, ask upstream.AskRenewal) (secret.Text, error) {
+func (b *Broker) renewOnce(ctx context.Context, session string, stale upstream.Stale, ask upstream.AskRenewal) (secret.Text, error) {
 	waiting, cancel := context.WithTimeout(ctx, renewWait)
 	defer cancel()
 	if lease, err := b.deps.Store.Lock(waiting, renewLock(session), lockLife); err == nil {
 		defer func() { _ = lease.Release(context.WithoutCancel(ctx)) }() // it ends by itself otherwise
 	}
-	held, err := b.heldFor(ctx, session, refreshToken)
+	held, err := b.heldFor(ctx, session, stale.RefreshToken)
 	if err != nil {
 		return secret.Text{}, err
 	}
-	if b.newer(held, expired) {
+	if b.newer(held, stale) {
 		return held.JWT, nil
 	}
 	jwt, expires, err := ask(ctx)
@@ -74,7 +79,7 @@ func (b *Broker) renewOnce(ctx context.Context, session string, refreshToken, ex
 	case err != nil:
 		return secret.Text{}, err
 	default:
-		renewed.JWT, renewed.Expires = jwt, expires
+		renewed.JWT, renewed.Expires, renewed.obtained = jwt, expires, b.deps.Clock()
 	}
 	// Whisp has spoken: the browser gets that whether or not it can be kept.
 	if keepErr := b.grants.swap(ctx, session, *held, renewed); keepErr != nil {
@@ -95,7 +100,21 @@ func (b *Broker) heldFor(ctx context.Context, session string, refreshToken secre
 	return held, nil
 }
 
-// newer reports whether the grant's JWT is what somebody with the expired one needs.
-func (b *Broker) newer(held *heldGrant, expired secret.Text) bool {
-	return !held.JWT.Equal(expired) && b.lifeLeft(held.Grant) > renewAhead
+// newer reports whether the grant's JWT is what somebody with a stale one needs.
+func (b *Broker) newer(held *heldGrant, stale upstream.Stale) bool {
+	now := b.deps.Clock()
+	justObtained := now.Sub(held.obtained) < sharedFor
+	return !held.JWT.Equal(stale.JWT) && b.lifeLeft(held.Grant) > renewAhead && (justObtained || !now.Before(stale.Expires))
+}
+
+// Refused notes that Whisp refuses a JWT which is the session's and should be good:
+// it is not handed out any more.
+func (b *Broker) Refused(ctx context.Context, session string, jwt secret.Text) error {
+	held, err := b.grants.get(ctx, session)
+	if err != nil || held == nil || !held.JWT.Equal(jwt) || b.lifeLeft(held.Grant) <= 0 {
+		return err
+	}
+	outdated := *held
+	outdated.Expires = time.Time{}
+	return b.grants.swap(ctx, session, *held, outdated)
 }

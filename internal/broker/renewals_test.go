@@ -20,7 +20,7 @@ func (f *fixture) renewing(t *testing.T, session string, refreshToken, jwt secre
 	t.Helper()
 	began, answer, done := make(chan struct{}), make(chan error), make(chan error, 1)
 	go func() {
-		_, err := f.Renew(t.Context(), session, refreshToken, jwt, func(context.Context) (secret.Text, time.Time, error) {
+		_, err := f.Renew(t.Context(), session, upstream.Stale{RefreshToken: refreshToken, JWT: jwt}, func(context.Context) (secret.Text, time.Time, error) {
 			close(began)
 			return secret.New("jwt-of-a-browser"), f.clock().Add(5 * time.Minute), <-answer
 		})
@@ -70,18 +70,25 @@ func TestLogOutEverywherePastABusySession(t *testing.T) {
 	f.whisp.mu.Lock()
 	clear(f.whisp.tokens)
 	f.whisp.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := f.LoggedOutEverywhere(ctx, alice.Key()); err == nil {
+	noted := make(chan error, 1)
+	go func() { noted <- f.LoggedOutEverywhere(ctx, alice.Key()) }()
+	for _, session := range sessions {
+		// Each asks Whisp anew as soon as it is noted, however long the busy one takes.
+		for deadline := time.Now().Add(15 * time.Second); !f.whisp.alive(f.signIn(session, alice).RefreshToken); {
+			if time.Now().After(deadline) {
+				t.Fatalf("session %s is handed a dead refresh token", session)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	cancel()
+	if err := <-noted; err == nil {
 		t.Error("the busy session was not noted, and nobody is told")
 	}
 	if err := lease.Release(t.Context()); err != nil {
 		t.Error(err)
-	}
-	for _, session := range sessions {
-		if got := f.signIn(session, alice); !f.whisp.alive(got.RefreshToken) {
-			t.Errorf("session %s is handed a dead refresh token", session)
-		}
 	}
 }
 
@@ -102,7 +109,7 @@ func TestRenewalPastLocksThatNobodyReleases(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	asked := 0
-	jwt, err := f.Renew(ctx, "s", g.RefreshToken, g.JWT, func(context.Context) (secret.Text, time.Time, error) {
+	jwt, err := f.Renew(ctx, "s", upstream.Stale{RefreshToken: g.RefreshToken, JWT: g.JWT}, func(context.Context) (secret.Text, time.Time, error) {
 		asked++
 		return secret.New("jwt-of-a-browser"), f.clock().Add(5 * time.Minute), nil
 	})
@@ -137,12 +144,66 @@ func TestRenewalOfAnotherToken(t *testing.T) {
 	g := f.signIn("s", person("1", "alice"))
 	f.signIn("other", person("2", "bob"))
 	for session, token := range map[string]secret.Text{"s": secret.New("another"), "other": g.RefreshToken, "nobody": g.RefreshToken} {
-		_, err := f.Renew(t.Context(), session, token, secret.New("old"), func(context.Context) (secret.Text, time.Time, error) {
+		_, err := f.Renew(t.Context(), session, upstream.Stale{RefreshToken: token, JWT: secret.New("old")}, func(context.Context) (secret.Text, time.Time, error) {
 			t.Error("asked")
 			return secret.Text{}, time.Time{}, nil
 		})
 		if !errors.Is(err, upstream.ErrNotShared) {
 			t.Errorf("%s: %v", session, err)
 		}
+	}
+}
+
+// Whoever shows a JWT that is still good was told otherwise by Whisp: only one
+// that is brand new can help.
+func TestRenewalAfterWhispRefusedWhatItGave(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, true)
+	alice := person("1", "alice")
+	first := f.signIn("s", alice)
+	stale := upstream.Stale{RefreshToken: first.RefreshToken, JWT: first.JWT, Expires: first.Expires}
+	asked := 0
+	ask := func(context.Context) (secret.Text, time.Time, error) {
+		asked++
+		return secret.New("jwt-" + string(rune('a'+asked))), f.clock().Add(5 * time.Minute), nil
+	}
+	renew := func() secret.Text {
+		jwt, err := f.Renew(t.Context(), "s", stale, ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jwt
+	}
+	f.step(time.Minute)
+	second := renew()
+	if again := renew(); !again.Equal(second) || asked != 1 {
+		t.Errorf("asked %d times within a second", asked)
+	}
+	f.step(time.Minute)
+	third := renew()
+	if third.Equal(second) || asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+	f.step(4 * time.Minute) // the first one's time is over: any good one will do
+	stale.JWT, stale.Expires = second, first.Expires
+	if jwt := renew(); asked != 3 || jwt.Equal(third) {
+		t.Errorf("asked %d times", asked)
+	}
+	f.step(time.Minute)
+	if jwt := renew(); asked != 3 || !jwt.Equal(secret.New("jwt-d")) {
+		t.Errorf("asked %d times", asked)
+	}
+	// Whisp refuses the one that is held: the next sign-in does not hand it out.
+	if err := f.Refused(t.Context(), "s", secret.New("jwt-x")); err != nil {
+		t.Fatal(err)
+	}
+	if in := f.signIn("s", alice); !in.JWT.Equal(secret.New("jwt-d")) {
+		t.Error("another JWT's refusal counted")
+	}
+	if err := f.Refused(t.Context(), "s", secret.New("jwt-d")); err != nil {
+		t.Fatal(err)
+	}
+	if in := f.signIn("s", alice); in.JWT.Equal(secret.New("jwt-d")) {
+		t.Error("a refused JWT is handed out again")
 	}
 }

@@ -248,7 +248,10 @@ func (s *stack) startServer(t testing.TB, conf setup) {
 	must(err)
 	rest := upstream.NewWhispProxy(conf.whisp, upstream.WhispProxyDeps{
 		WhispDeps: deps, Cookies: cookies, Renewals: accounts, Fail: server.Fail,
-		Events: upstream.Events{TicketIssued: realtime.TicketIssued},
+		Events: upstream.Events{
+			TicketIssued: realtime.TicketIssued,
+			Refused:      func(holder string, jwt secret.Text) { _ = accounts.Refused(context.Background(), holder, jwt) },
+		},
 	})
 	address, err := server.ClientAddress(conf.server)
 	must(err)

@@ -16,10 +16,17 @@ import (
 // reconnect of a socket, and sockets that were closed together come back together.
 type Renewals interface {
 	// Renew returns a JWT for the refresh token of a session: one that is newer than
-	// expired and has life left, or what ask gets. Of several callers one asks. An
+	// the stale one and has life left, or what ask gets. Of several callers one asks. An
 	// error that wraps [ErrNotShared] is no verdict: the caller asks by itself. Any
 	// other is that of ask, [ErrUnauthorized] if the refresh token is dead.
-	Renew(ctx context.Context, session string, refreshToken, expired secret.Text, ask AskRenewal) (secret.Text, error)
+	Renew(ctx context.Context, session string, stale Stale, ask AskRenewal) (secret.Text, error)
+}
+
+// Stale is what a browser shows to get a new JWT. Expires is the JWT's own exp,
+// unverified; zero if it says none.
+type Stale struct {
+	RefreshToken, JWT secret.Text
+	Expires           time.Time
 }
 
 // AskRenewal asks Whisp once for a new JWT.
@@ -34,10 +41,10 @@ var errVerdict = errors.New("whisp gave no new JWT")
 // renewal is one refresh of a browser's on its way.
 type renewal struct {
 	*WhispProxy
-	session        string
-	token, expired secret.Text
-	call           call
-	alone          bool // there is nothing to share
+	session string
+	stale   Stale
+	call    call
+	alone   bool // there is nothing to share
 }
 
 func (p *WhispProxy) newRenewal(r *http.Request, session string, body []byte) *renewal {
@@ -46,15 +53,16 @@ func (p *WhispProxy) newRenewal(r *http.Request, session string, body []byte) *r
 		call: call{via: "proxy", operation: OperationRefresh, build: p.refreshRequest(r, body)},
 	}
 	if values := r.Header["Authorization"]; len(values) == 1 {
-		n.token = bearer(values[0])
+		n.stale.RefreshToken = bearer(values[0])
 	}
 	var sent struct {
 		ExpiredJWT string `json:"expiredJwt"`
 	}
 	if json.Unmarshal(body, &sent) == nil {
-		n.expired = bearer(sent.ExpiredJWT)
+		n.stale.JWT = bearer(sent.ExpiredJWT)
+		_, n.stale.Expires, _ = readJWT(n.stale.JWT) // zero: as good as expired
 	}
-	n.alone = p.renewals == nil || n.token.Empty() || n.expired.Empty()
+	n.alone = p.renewals == nil || n.stale.RefreshToken.Empty() || n.stale.JWT.Empty()
 	return n
 }
 
@@ -67,7 +75,7 @@ func (n *renewal) attempt(ctx context.Context) (answer, *failure) {
 	var asked bool
 	var a answer
 	var f *failure
-	jwt, err := n.renewals.Renew(ctx, n.session, n.token, n.expired, func(ctx context.Context) (secret.Text, time.Time, error) {
+	jwt, err := n.renewals.Renew(ctx, n.session, n.stale, func(ctx context.Context) (secret.Text, time.Time, error) {
 		asked = true
 		ctx, cancel := context.WithTimeout(ctx, n.limit)
 		defer cancel()

@@ -33,6 +33,11 @@ func (p *passage) answer(response *http.Response) error {
 	if p.route.Operation == OperationChangeUsername && response.StatusCode < 300 && p.events.Renamed != nil {
 		p.events.Renamed(p.session, bearer(response.Header.Get("Authorization")))
 	}
+	if p.events.Refused != nil && response.StatusCode == http.StatusUnauthorized {
+		if values := p.r.Header["Authorization"]; len(values) == 1 {
+			p.events.Refused(p.session, bearer(values[0]))
+		}
+	}
 	if p.events.Passed != nil {
 		p.events.Passed(p.session, p.route.Operation, response.StatusCode)
 	}

@@ -38,6 +38,8 @@ type Events struct {
 	// answer brought none. No answer, or one that is refused here, may hide a
 	// change that nobody is told of.
 	Renamed func(session string, jwt secret.Text)
+	// Refused tells that Whisp answered 401 to this session's call with a JWT.
+	Refused func(session string, jwt secret.Text)
 	// Passed tells that Whisp answered a call of this session.
 	Passed func(session, operation string, status int)
 }

@@ -36,4 +36,9 @@ const (
 	// MaxSteps is how many parts of a template may be worked through, each round of
 	// a range anew.
 	MaxSteps = 20_000
+	// maxText is the longest text that a function may make, in bytes: as long as
+	// all claims of an identity may be.
+	maxText = 64 << 10
+	// bytesPerStep is how much of it costs a step.
+	bytesPerStep = 64
 )

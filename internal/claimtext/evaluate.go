@@ -69,12 +69,22 @@ func (f *filling) call(dot any, name string, nodes []parse.Node, piped []any) (a
 	}
 	arguments = append(arguments, piped...)
 	if !short {
-		return functions[name](arguments)
+		return f.paid(functions[name](arguments))
 	}
 	if len(arguments) == 0 {
 		return nil, errors.New("wants at least one argument")
 	}
 	return arguments[len(arguments)-1], nil
+}
+
+// paid lets what a function made cost as many steps as it is long.
+func (f *filling) paid(value any, err error) (any, error) {
+	if text, ok := value.(string); ok && err == nil {
+		if f.steps += len(text) / bytesPerStep; f.steps > MaxSteps || len(text) > maxText {
+			return nil, ErrTooLong
+		}
+	}
+	return value, err
 }
 
 func (f *filling) argument(dot any, node parse.Node) (any, error) {

@@ -193,6 +193,9 @@ func TestLongLists(t *testing.T) {
 	if got, err := fill(`{{range .long}}{{end}}`, claims); !errors.Is(err, claimtext.ErrTooMuch) {
 		t.Errorf("%q, %v", got, err)
 	}
+	if got, err := fill(`{{$x := "a"}}{{range .long}}{{$x = print $x $x}}{{end}}{{len $x}}`, claims); !errors.Is(err, claimtext.ErrTooLong) {
+		t.Errorf("%q, %v", got, err)
+	}
 	if got, err := fill(`{{range 1000000000000}}{{end}}`, claims); !errors.Is(err, claimtext.ErrTooMuch) {
 		t.Errorf("%q, %v", got, err)
 	}

@@ -125,6 +125,7 @@ func (s *stuckSessions) Ended(context.Context, []string) ([]string, error) {
 func TestQuestionsAreBounded(t *testing.T) {
 	stuck := &stuckSessions{free: make(chan struct{})}
 	s := newSite(t, echoUpstream(t), func(cfg *Config, deps *Deps) { deps.Sessions, cfg.IdleTimeout = stuck, 0 })
+	s.interval = time.Hour // this test alone sweeps
 	live := s.dialWS("alice")
 	for i := range 50 {
 		s.live.mu.Lock()

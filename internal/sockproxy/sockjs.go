@@ -18,6 +18,8 @@ import (
 const (
 	// chunk is the buffer a SockJS answer holds while it waits.
 	chunk = 4 << 10
+	// sendPatience bounds the passing on of one message, its upload included.
+	sendPatience = time.Minute
 	// maxInfo bounds the answer of info.
 	maxInfo = 64 << 10
 )
@@ -45,6 +47,16 @@ func (p *Proxy) serveSockJS(x *call) error {
 		return p.document(ctx, x)
 	}
 	request := &sockRequest{cancel: cancel, controller: http.NewResponseController(x.w)}
+	if x.route.transport.sends() {
+		// Nothing calls a message back that is on its way, neither the end of the session
+		// nor a client that leaves. It would not help anybody, and net/http, which puts a
+		// connection back before it tells of an answer without a body, may break it
+		// under whoever uses it next.
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(context.WithoutCancel(ctx), sendPatience)
+		defer done()
+		request.cancel = func(error) {}
+	}
 	request.seen.Store(p.tick())
 	sock, err := p.admit(ctx, x, request)
 	if why, ok := errors.AsType[*ending](err); ok {

@@ -359,6 +359,44 @@ func TestSockJSClientGoneReleasesUpstream(t *testing.T) {
 	<-gone
 }
 
+// A message on its way arrives, though its session ends meanwhile; the next one
+// does not.
+func TestSockJSMessageOnItsWay(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/xhr_send") {
+			close(arrived)
+			<-answer
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_, _ = io.WriteString(w, "o\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(upstream.Close)
+	s := newSite(t, strings.TrimPrefix(upstream.URL, "http://"), nil)
+	stream := s.sock("alice", "POST", "/000/abc/xhr_streaming?ticket="+s.ticket("alice", "t"), "", nil)
+	frames := bufio.NewReader(stream.Body)
+	if got := nextFrame(t, frames); got != "o" {
+		t.Fatal(got)
+	}
+	sent := make(chan *http.Response, 1)
+	go func() { sent <- s.sock("alice", "POST", "/000/abc/xhr_send?ticket=t", `["x"]`, nil) }()
+	<-arrived
+	s.EndSession("alice")
+	if got := nextFrame(t, frames); !strings.HasPrefix(got, "c[1000") {
+		t.Error(got)
+	}
+	close(answer)
+	if r := <-sent; r.StatusCode != http.StatusNoContent {
+		t.Error(r.Status)
+	}
+	if r := s.sock("alice", "POST", "/000/abc/xhr_send?ticket=t", `["y"]`, nil); r.StatusCode != http.StatusUnauthorized {
+		t.Error(r.Status)
+	}
+}
+
 func TestSockJSBodyIsBounded(t *testing.T) {
 	s, seen := sockJSSite(t, func(cfg *Config, _ *Deps) { cfg.MaxMessage = 1000 })
 	s.ticket("alice", "t")
